@@ -1,0 +1,19 @@
+//! Speech in one language in, speech in another out.
+
+mod audio;
+mod device;
+mod error;
+mod lang;
+mod runtime;
+pub mod stage;
+mod sync;
+
+pub use audio::{Audio, RATES, Span, resampled_len, samples_to_time, time_to_samples};
+pub use device::Device;
+pub use error::{Error, ErrorKind, Result};
+pub use lang::Lang;
+pub use runtime::{Job, Progress};
+pub use stage::{
+    Metadata, Segment, Speech, StageInfo, Stt, SttOptions, Task, Transcript, TranslateOptions, Translation, Translator, Tts,
+    TtsOptions, Word,
+};

@@ -1,0 +1,369 @@
+//! The three stages, as traits, with what goes in and what comes out.
+//!
+//! An implementation must be usable from any number of threads at once: per-call state belongs to the call.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::audio::{Audio, Span};
+use crate::device::Device;
+use crate::error::Result;
+use crate::lang::Lang;
+use crate::runtime::Job;
+
+/// Speech to text.
+pub trait Stt: Send + Sync {
+    /// Writes down what is said in `audio` (any rate, any length).
+    ///
+    /// # Errors
+    /// `UnsupportedLanguage`, `InvalidArgument` for options out of range, `Cancelled`, `DeadlineExceeded`.
+    fn transcribe(&self, audio: &Audio, opts: &SttOptions, job: &Job) -> Result<Transcript>;
+
+    /// What this stage is.
+    fn info(&self) -> StageInfo;
+}
+
+/// Text to text in another language.
+pub trait Translator: Send + Sync {
+    /// Translates each text by itself, in order; one that fails does not lose the others.
+    fn translate(&self, texts: &[&str], opts: &TranslateOptions, job: &Job) -> Vec<Result<Translation>>;
+
+    /// What this stage is.
+    fn info(&self) -> StageInfo;
+}
+
+/// Text to speech.
+pub trait Tts: Send + Sync {
+    /// Speaks each text by itself, in order; one that fails does not lose the others.
+    fn synthesize(&self, texts: &[&str], opts: &TtsOptions, job: &Job) -> Vec<Result<Speech>>;
+
+    /// How long `text` would take to say with these options, if the voice can tell before speaking.
+    ///
+    /// # Errors
+    /// As for [`Tts::synthesize`].
+    fn duration(&self, text: &str, opts: &TtsOptions, job: &Job) -> Result<Option<Duration>>;
+
+    /// What this stage is.
+    fn info(&self) -> StageInfo;
+}
+
+/// What a stage is: which model, what it speaks, where it runs.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StageInfo {
+    /// The model's reference, as given (`micro/stt-en`).
+    pub model: String,
+    /// What identifies the model's exact content: a hub commit, or a hash of its files.
+    pub revision: String,
+    /// Languages it takes in; empty if any.
+    pub from: Vec<Lang>,
+    /// Languages it gives out; empty if the same as it takes in.
+    pub to: Vec<Lang>,
+    /// Where it runs.
+    pub device: Device,
+    /// The arithmetic it runs in (`f32`).
+    pub compute_type: String,
+    /// Named speakers of a voice, or their number; empty for other stages.
+    pub speakers: usize,
+    /// Sample rate a voice produces, or a recogniser wants, in Hz; 0 for text.
+    pub sample_rate: u32,
+}
+
+impl StageInfo {
+    /// The description of a host's own stage.
+    pub fn new(model: impl Into<String>) -> Self {
+        Self {
+            model: model.into(),
+            revision: String::new(),
+            from: Vec::new(),
+            to: Vec::new(),
+            device: Device::Cpu,
+            compute_type: "f32".into(),
+            speakers: 0,
+            sample_rate: 0,
+        }
+    }
+
+    /// Sets the languages taken in and given out.
+    #[must_use]
+    pub fn languages(mut self, from: impl Into<Vec<Lang>>, to: impl Into<Vec<Lang>>) -> Self {
+        (self.from, self.to) = (from.into(), to.into());
+        self
+    }
+}
+
+/// How a result came about.
+#[non_exhaustive]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Metadata {
+    /// Wall-clock time spent.
+    pub processing_time: Duration,
+    /// Length of the sound that went in or came out; zero for text.
+    pub audio_duration: Duration,
+    /// `processing_time / audio_duration`; zero for text.
+    pub real_time_factor: f64,
+    /// The model's reference.
+    pub model: String,
+    /// Where it ran.
+    pub device: Device,
+    /// Whether the result came from a cache.
+    pub cached: bool,
+    /// What was fallen back from, and why.
+    pub fallback: Option<String>,
+    /// The model's own confidence, 0 to 1, where it has one.
+    pub quality: Option<f64>,
+}
+
+impl Metadata {
+    /// The metadata of `model` having worked for `processing_time`, on or for `audio_duration` of sound.
+    pub fn new(info: &StageInfo, processing_time: Duration, audio_duration: Duration) -> Self {
+        let audio = audio_duration.as_secs_f64();
+        Self {
+            processing_time,
+            audio_duration,
+            real_time_factor: if audio > 0.0 { processing_time.as_secs_f64() / audio } else { 0.0 },
+            model: info.model.clone(),
+            device: info.device,
+            ..Self::default()
+        }
+    }
+}
+
+macro_rules! setters {
+    ($type:ident: $($(#[$doc:meta])* $name:ident: $value:ty),* $(,)?) => {
+        impl $type {
+            $($(#[$doc])* #[allow(clippy::useless_conversion, reason = "one macro for plain and converted values")]
+            #[must_use] pub fn $name(mut self, value: $value) -> Self { self.$name = value.into(); self })*
+        }
+    };
+}
+pub(crate) use setters;
+
+/// What a recogniser is asked to do with the speech.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+pub enum Task {
+    /// Write it in its own language.
+    #[default]
+    Transcribe,
+    /// Write it in English.
+    Translate,
+}
+
+/// Options of [`Stt::transcribe`].
+#[non_exhaustive]
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SttOptions {
+    /// The language spoken; `None` lets the model tell, where it can.
+    pub language: Option<Lang>,
+    /// Transcribe, or translate to English.
+    pub task: Task,
+    /// Let the model write timestamps, which cut a window's text into timed segments.
+    pub timestamps: bool,
+    /// The parts of the audio to write down, each by itself, one segment or more each; parts longer than the model's window
+    /// are cut at silences. Empty: all of it, cut at silences.
+    pub spans: Vec<Span>,
+    /// Beam width, 1 to 16; 1 (default, 0 means 1) is greedy.
+    pub beams: usize,
+    /// Most tokens a window may have; 0 (default) means as many as the model allows.
+    pub max_tokens: usize,
+}
+
+setters! { SttOptions:
+    /// Sets [`SttOptions::language`].
+    language: impl Into<Option<Lang>>,
+    /// Sets [`SttOptions::task`].
+    task: Task,
+    /// Sets [`SttOptions::timestamps`].
+    timestamps: bool,
+    /// Sets [`SttOptions::spans`].
+    spans: Vec<Span>,
+    /// Sets [`SttOptions::beams`].
+    beams: usize,
+    /// Sets [`SttOptions::max_tokens`].
+    max_tokens: usize,
+}
+
+/// A word and when it is said.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Word {
+    /// The word, with the punctuation that clings to it.
+    pub text: String,
+    /// When it is said.
+    #[serde(flatten)]
+    pub span: Span,
+    /// The model's confidence, 0 to 1, where it has one.
+    pub probability: Option<f64>,
+}
+
+impl Word {
+    /// A word without a probability.
+    pub fn new(text: impl Into<String>, span: Span) -> Self {
+        Self { text: text.into(), span, probability: None }
+    }
+}
+
+/// A piece of speech and what was said.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Segment {
+    /// When it is said, from the beginning of the audio.
+    #[serde(flatten)]
+    pub span: Span,
+    /// What is said.
+    pub text: String,
+    /// The words, if asked for and known; else empty.
+    pub words: Vec<Word>,
+    /// The mean log-probability of its tokens, where known.
+    pub avg_logprob: Option<f64>,
+}
+
+impl Segment {
+    /// A segment without words.
+    pub fn new(span: Span, text: impl Into<String>) -> Self {
+        Self { span, text: text.into(), words: Vec::new(), avg_logprob: None }
+    }
+}
+
+/// What was said in an audio.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Transcript {
+    /// The language spoken.
+    pub language: Lang,
+    /// The pieces, in order of time, not overlapping.
+    pub segments: Vec<Segment>,
+    /// How it came about.
+    pub metadata: Metadata,
+}
+
+impl Transcript {
+    /// A transcript.
+    pub fn new(language: Lang, segments: Vec<Segment>, metadata: Metadata) -> Self {
+        Self { language, segments, metadata }
+    }
+
+    /// All text, segments joined by a space.
+    pub fn text(&self) -> String {
+        self.segments.iter().map(|s| s.text.trim()).filter(|t| !t.is_empty()).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// Options of [`Translator::translate`].
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq)]
+pub struct TranslateOptions {
+    /// The language of the texts.
+    pub from: Lang,
+    /// The language to translate to.
+    pub to: Lang,
+    /// Beam width, 1 to 16; 0 (default) means what the model was made for.
+    pub beams: usize,
+    /// Most tokens a translation may have; 0 (default) means as many as the model allows.
+    pub max_tokens: usize,
+    /// How many alternatives to return, best first, less than the beam width.
+    pub alternatives: usize,
+}
+
+impl TranslateOptions {
+    /// From one language to another, otherwise as the model was made for.
+    pub fn new(from: Lang, to: Lang) -> Self {
+        Self { from, to, beams: 0, max_tokens: 0, alternatives: 0 }
+    }
+}
+
+setters! { TranslateOptions:
+    /// Sets [`TranslateOptions::beams`].
+    beams: usize,
+    /// Sets [`TranslateOptions::max_tokens`].
+    max_tokens: usize,
+    /// Sets [`TranslateOptions::alternatives`].
+    alternatives: usize,
+}
+
+/// A translated text.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Translation {
+    /// The translation.
+    pub text: String,
+    /// Its score: log-probability per token, as the model's beam search ranks it.
+    pub score: f64,
+    /// Other translations, best first, if asked for.
+    pub alternatives: Vec<(String, f64)>,
+    /// How it came about.
+    pub metadata: Metadata,
+}
+
+impl Translation {
+    /// A translation without alternatives.
+    pub fn new(text: impl Into<String>, score: f64, metadata: Metadata) -> Self {
+        Self { text: text.into(), score, alternatives: Vec::new(), metadata }
+    }
+}
+
+/// Options of [`Tts::synthesize`].
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq)]
+pub struct TtsOptions {
+    /// The language of the texts; `None` means the voice's own.
+    pub language: Option<Lang>,
+    /// Which of the voice's speakers, from 0.
+    pub speaker: usize,
+    /// How fast to speak, 0.25 to 4; 1 is the voice's own pace.
+    pub speaking_rate: f64,
+    /// Variation of the sound, 0 to 2; `None` means what the voice was made for. 0 is without chance.
+    pub noise_scale: Option<f64>,
+    /// Variation of the rhythm, 0 to 2; `None` means what the voice was made for.
+    pub noise_scale_duration: Option<f64>,
+    /// The seed of the noise: the same seed and text give the same sound.
+    pub seed: u64,
+}
+
+impl Default for TtsOptions {
+    fn default() -> Self {
+        Self { language: None, speaker: 0, speaking_rate: 1.0, noise_scale: None, noise_scale_duration: None, seed: 0 }
+    }
+}
+
+setters! { TtsOptions:
+    /// Sets [`TtsOptions::language`].
+    language: impl Into<Option<Lang>>,
+    /// Sets [`TtsOptions::speaker`].
+    speaker: usize,
+    /// Sets [`TtsOptions::speaking_rate`].
+    speaking_rate: f64,
+    /// Sets [`TtsOptions::noise_scale`].
+    noise_scale: impl Into<Option<f64>>,
+    /// Sets [`TtsOptions::noise_scale_duration`].
+    noise_scale_duration: impl Into<Option<f64>>,
+    /// Sets [`TtsOptions::seed`].
+    seed: u64,
+}
+
+/// Spoken text.
+#[non_exhaustive]
+#[derive(Clone, Debug)]
+pub struct Speech {
+    /// The sound.
+    pub audio: Audio,
+    /// The words as they are said, where the voice can tell; else empty.
+    pub words: Vec<Word>,
+    /// How it came about.
+    pub metadata: Metadata,
+}
+
+impl Speech {
+    /// Speech without word times.
+    pub fn new(audio: Audio, metadata: Metadata) -> Self {
+        Self { audio, words: Vec::new(), metadata }
+    }
+}
+
+impl Serialize for Span {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> std::result::Result<S::Ok, S::Error> {
+        BTreeMap::from([("start", self.start.as_secs_f64()), ("end", self.end.as_secs_f64())]).serialize(s)
+    }
+}
