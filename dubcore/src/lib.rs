@@ -1,10 +1,14 @@
 //! Speech in one language in, speech in another out.
 
 mod audio;
+mod backend;
+mod backends;
 mod device;
 mod error;
 mod lang;
+mod nn;
 mod runtime;
+mod source;
 pub mod stage;
 mod sync;
 
@@ -13,6 +17,7 @@ pub use device::Device;
 pub use error::{Error, ErrorKind, Result};
 pub use lang::Lang;
 pub use runtime::{Job, Progress};
+pub use source::ModelRef;
 pub use stage::{
     Metadata, Segment, Speech, StageInfo, Stt, SttOptions, Task, Transcript, TranslateOptions, Translation, Translator, Tts,
     TtsOptions, Word,

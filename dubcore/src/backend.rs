@@ -1,0 +1,79 @@
+//! What a model architecture has to provide, and the choice among them by config.json's `model_type`.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::source::ModelFiles;
+use crate::stage::{StageInfo, Stt, Translator, Tts};
+
+/// A loaded model as the stage it serves.
+#[derive(Clone)]
+pub(crate) enum Stage {
+    Stt(Arc<dyn Stt>),
+    Translator(Arc<dyn Translator>),
+    Tts(Arc<dyn Tts>),
+}
+
+impl Stage {
+    pub(crate) fn info(&self) -> StageInfo {
+        match self {
+            Self::Stt(s) => s.info(),
+            Self::Translator(s) => s.info(),
+            Self::Tts(s) => s.info(),
+        }
+    }
+
+    /// The stage's name in keys and messages.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Stt(_) => "stt",
+            Self::Translator(_) => "translator",
+            Self::Tts(_) => "tts",
+        }
+    }
+}
+
+/// A model and the bytes its weights take in memory.
+#[derive(Clone)]
+pub(crate) struct Loaded {
+    pub(crate) stage: Stage,
+    pub(crate) bytes: u64,
+}
+
+/// One architecture.
+pub(crate) struct Backend {
+    /// The `model_type`s it runs.
+    pub(crate) model_types: &'static [&'static str],
+    /// Builds the model from its files.
+    pub(crate) load: fn(&ModelFiles) -> Result<Loaded>,
+}
+
+#[derive(Deserialize)]
+struct Config {
+    model_type: Option<String>,
+}
+
+/// Loads a model with the one of `backends` that runs its `model_type`.
+///
+/// # Errors
+/// `ModelIncompatible` for a type that none runs, listing those that there are; else what the backend finds.
+pub(crate) fn load(files: &ModelFiles, backends: &[Backend]) -> Result<Loaded> {
+    let config: Config = files.json("config.json")?;
+    let found = config.model_type.ok_or_else(|| files.corrupt("config.json", "has no model_type"))?;
+    match backends.iter().find(|b| b.model_types.contains(&found.as_str())) {
+        Some(backend) => (backend.load)(files),
+        None => {
+            let known: Vec<_> = backends.iter().flat_map(|b| b.model_types).copied().collect();
+            Err(Error::new(
+                ErrorKind::ModelIncompatible,
+                format!(
+                    "model {} is of type {found:?}, which this build does not run: it runs {}",
+                    files.name(),
+                    known.join(", ")
+                ),
+            ))
+        }
+    }
+}

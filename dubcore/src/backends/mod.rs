@@ -1,0 +1,13 @@
+//! The architectures, one file each. A new one is a file and a line in this list.
+
+use crate::backend::Backend;
+
+macro_rules! backends {
+    ($($name:ident),* $(,)?) => {
+        $(mod $name;)*
+        /// Every architecture of this build.
+        pub(crate) const ALL: &[Backend] = &[$($name::BACKEND),*];
+    };
+}
+
+backends! {}

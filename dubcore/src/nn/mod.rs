@@ -1,0 +1,100 @@
+//! What the backends share: weights, layers, attention over a KV cache, the decode loop, log-mel.
+//!
+//! Backends speak to this module in whole layers and never see a tensor: [`Act`] and [`Signal`] are opaque. candle is
+//! the engine behind it; another one can stand here without a backend noticing.
+
+pub(crate) mod conv;
+//DECODE
+pub(crate) mod layers;
+//MEL
+//TRANSFORMER
+pub(crate) mod weights;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use candle_core::{Device, Tensor};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::runtime::{Job, compute};
+
+/// What a layer needs to know of the request that it works for.
+pub(crate) struct Ctx<'a> {
+    job: &'a Job,
+}
+
+impl Ctx<'_> {
+    /// To be asked between layers and decode steps, so that no unchecked stretch is long.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.job.check()
+    }
+}
+
+/// Runs model code for `job` on the compute pool. A panic inside becomes an `Internal` error.
+pub(crate) fn run<R: Send>(job: &Job, work: impl FnOnce(&Ctx<'_>) -> Result<R> + Send) -> Result<R> {
+    job.check()?;
+    // Unwind safety: model weights are never mutated, and everything else the closure touches is dropped with it.
+    compute(|| catch_unwind(AssertUnwindSafe(|| work(&Ctx { job }))))?.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|s| s.to_string()).or_else(|| panic.downcast_ref::<String>().cloned());
+        Err(Error::internal(format!("model code panicked: {}", text.unwrap_or_default())))
+    })
+}
+
+/// Activations of a sequence: f32, `[batch, time, channels]`.
+#[derive(Clone)]
+pub(crate) struct Act(pub(in crate::nn) Tensor);
+
+/// Activations of a sampled signal: f32, `[batch, channels, time]`, the layout of convolutions.
+#[derive(Clone)]
+pub(crate) struct Signal(pub(in crate::nn) Tensor);
+
+impl Act {
+    /// From values in `[batch, time, channels]` order.
+    pub(crate) fn new(values: Vec<f32>, shape: (usize, usize, usize)) -> Result<Self> {
+        Ok(Self(Tensor::from_vec(values, shape, &Device::Cpu)?))
+    }
+
+    /// `(batch, time, channels)`.
+    pub(crate) fn shape(&self) -> Result<(usize, usize, usize)> {
+        Ok(self.0.dims3()?)
+    }
+
+    /// The values in `[batch, time, channels]` order.
+    pub(crate) fn values(&self) -> Result<Vec<f32>> {
+        Ok(self.0.flatten_all()?.to_vec1()?)
+    }
+
+    /// The same values laid out for convolutions.
+    pub(crate) fn to_signal(&self) -> Result<Signal> {
+        Ok(Signal(self.0.transpose(1, 2)?.contiguous()?))
+    }
+}
+
+impl Signal {
+    /// From values in `[batch, channels, time]` order.
+    pub(crate) fn new(values: Vec<f32>, shape: (usize, usize, usize)) -> Result<Self> {
+        Ok(Self(Tensor::from_vec(values, shape, &Device::Cpu)?))
+    }
+
+    /// `(batch, channels, time)`.
+    pub(crate) fn shape(&self) -> Result<(usize, usize, usize)> {
+        Ok(self.0.dims3()?)
+    }
+
+    /// The values in `[batch, channels, time]` order.
+    pub(crate) fn values(&self) -> Result<Vec<f32>> {
+        Ok(self.0.flatten_all()?.to_vec1()?)
+    }
+
+    /// The same values laid out for sequence layers.
+    pub(crate) fn to_act(&self) -> Result<Act> {
+        Ok(Act(self.0.transpose(1, 2)?.contiguous()?))
+    }
+}
+
+impl From<candle_core::Error> for Error {
+    fn from(e: candle_core::Error) -> Self {
+        // candle appends a backtrace to its text when RUST_BACKTRACE is set; the first line says what failed.
+        let text = e.to_string();
+        Error::new(ErrorKind::Internal, format!("tensor computation failed: {}", text.lines().next().unwrap_or_default()))
+    }
+}

@@ -1,0 +1,341 @@
+//! From a model's name to its files: embedded in the binary, a directory, or the Hugging Face cache.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use parking_lot::Mutex;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Names a model.
+///
+/// | written | means |
+/// |---|---|
+/// | `micro/stt-en` | a model embedded in the library (feature `bundled`) |
+/// | `./models/x`, `/srv/x`, `~` is not expanded | a directory in Hugging Face layout |
+/// | `openai/whisper-base`, `openai/whisper-base@main` | a hub model, at a revision |
+///
+/// ```
+/// use dubcore::ModelRef;
+/// let model: ModelRef = "openai/whisper-base@main".parse()?;
+/// assert_eq!(model.to_string(), "openai/whisper-base@main");
+/// assert!("../secret/x@y z".parse::<ModelRef>().is_err());
+/// # Ok::<(), dubcore::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ModelRef(Kind);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Kind {
+    Bundled(String),
+    Directory(PathBuf),
+    Hub { id: String, revision: Option<String> },
+}
+
+impl ModelRef {
+    /// A directory in Hugging Face layout, absolute or relative to the working directory.
+    pub fn directory(path: impl Into<PathBuf>) -> Self {
+        Self(Kind::Directory(path.into()))
+    }
+
+    /// The revision asked for, if the reference names one.
+    pub fn revision(&self) -> Option<&str> {
+        match &self.0 {
+            Kind::Hub { revision, .. } => revision.as_deref(),
+            _ => None,
+        }
+    }
+}
+
+impl FromStr for ModelRef {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let wrong = |why: &str| {
+            Error::argument(format!(
+                "{text:?} does not name a model ({why}): use micro/NAME, a directory starting with ./ or /, or OWNER/NAME[@REVISION]"
+            ))
+        };
+        if text.starts_with(['/', '.']) || Path::new(text).is_absolute() {
+            return match text.contains('\0') {
+                true => Err(wrong("a path has no NUL")),
+                false => Ok(Self::directory(text)),
+            };
+        }
+        let plain = |part: &str| {
+            let ok = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+            !part.is_empty() && part.len() <= 96 && part.chars().all(ok) && !part.starts_with(['.', '-']) && !part.contains("..")
+        };
+        let (id, revision) = match text.split_once('@') {
+            Some((id, revision)) => (id, Some(revision)),
+            None => (text, None),
+        };
+        if !id.split('/').all(plain) || id.split('/').count() > 2 {
+            return Err(wrong("letters, digits, '-', '_' and '.' only, at most one '/'"));
+        }
+        // A revision may be a branch with slashes (refs/pr/1); each part is as strict as a name.
+        if !revision.is_none_or(|r| r.split('/').all(plain)) {
+            return Err(wrong("a revision is a branch, tag or commit"));
+        }
+        Ok(Self(match id.strip_prefix("micro/") {
+            Some(_) if revision.is_some() => return Err(wrong("an embedded model has no revisions")),
+            Some(name) => Kind::Bundled(name.to_string()),
+            None => Kind::Hub { id: id.to_string(), revision: revision.map(str::to_string) },
+        }))
+    }
+}
+
+impl fmt::Display for ModelRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Kind::Bundled(name) => write!(f, "micro/{name}"),
+            Kind::Directory(path) if path.is_absolute() || path.starts_with(".") || path.starts_with("..") => {
+                path.display().fmt(f)
+            }
+            Kind::Directory(path) => write!(f, "./{}", path.display()),
+            Kind::Hub { id, revision: None } => f.write_str(id),
+            Kind::Hub { id, revision: Some(revision) } => write!(f, "{id}@{revision}"),
+        }
+    }
+}
+
+impl Serialize for ModelRef {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> std::result::Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+/// The largest model file that is read; a limit against declared nonsense and against filling memory by mistake.
+const MAX_FILE: u64 = 16 << 30;
+
+/// The files of one model.
+pub(crate) struct ModelFiles {
+    name: String,
+    root: Root,
+    /// Hash of every file read so far, in the order of reading: what the model is, to the bit.
+    hash: Mutex<blake3::Hasher>,
+}
+
+enum Root {
+    #[cfg_attr(not(feature = "bundled"), allow(dead_code, reason = "constructed only where models are embedded"))]
+    Embedded(&'static [(&'static str, &'static [u8])]),
+    Directory {
+        path: PathBuf,
+        within: PathBuf,
+    },
+}
+
+impl ModelFiles {
+    /// Finds the files of `model`.
+    ///
+    /// # Errors
+    /// `ModelNotFound`, with what to do about it.
+    pub(crate) fn locate(model: &ModelRef) -> Result<Self> {
+        let root = match &model.0 {
+            Kind::Bundled(name) => embedded(name)?,
+            Kind::Directory(path) => directory(path, path)?,
+            Kind::Hub { id, revision } => hub_cache(id, revision.as_deref())?,
+        };
+        Ok(Self { name: model.to_string(), root, hash: Mutex::new(blake3::Hasher::new()) })
+    }
+
+    /// The model's reference, for messages.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The bytes of a file, or `None` where the model has no such file.
+    pub(crate) fn find(&self, file: &str) -> Result<Option<Cow<'static, [u8]>>> {
+        let bytes: Cow<'static, [u8]> = match &self.root {
+            Root::Embedded(files) => match files.iter().find(|(name, _)| *name == file) {
+                Some((_, bytes)) => Cow::Borrowed(*bytes),
+                None => return Ok(None),
+            },
+            Root::Directory { path, within } => match read_within(&path.join(file), within)? {
+                Some(bytes) => Cow::Owned(bytes),
+                None => return Ok(None),
+            },
+        };
+        let mut hash = self.hash.lock();
+        hash.update(file.as_bytes());
+        hash.update(&(bytes.len() as u64).to_le_bytes());
+        hash.update(&bytes);
+        Ok(Some(bytes))
+    }
+
+    /// The bytes of a file that must be there.
+    pub(crate) fn read(&self, file: &str) -> Result<Cow<'static, [u8]>> {
+        self.find(file)?.ok_or_else(|| {
+            Error::new(
+                ErrorKind::ModelNotFound,
+                format!("model {} has no {file}: it needs the whole Hugging Face directory", self.name),
+            )
+        })
+    }
+
+    /// A JSON file that must be there.
+    pub(crate) fn json<T: DeserializeOwned>(&self, file: &str) -> Result<T> {
+        self.parse(file, &self.read(file)?)
+    }
+
+    /// A JSON file that may be missing.
+    pub(crate) fn find_json<T: DeserializeOwned>(&self, file: &str) -> Result<Option<T>> {
+        self.find(file)?.map(|bytes| self.parse(file, &bytes)).transpose()
+    }
+
+    fn parse<T: DeserializeOwned>(&self, file: &str, bytes: &[u8]) -> Result<T> {
+        serde_json::from_slice(bytes).map_err(|e| self.corrupt(file, "does not say what it must").with_source(e))
+    }
+
+    /// An error about one of the model's files.
+    pub(crate) fn corrupt(&self, file: &str, what: &str) -> Error {
+        Error::new(ErrorKind::ModelCorrupt, format!("{file} of model {} {what}", self.name))
+    }
+
+    /// An error about a model that is intact but cannot be run.
+    pub(crate) fn incompatible(&self, what: &str) -> Error {
+        Error::new(ErrorKind::ModelIncompatible, format!("model {} {what}", self.name))
+    }
+
+    /// Identifies the exact content of the files read so far.
+    pub(crate) fn revision(&self) -> String {
+        self.hash.lock().finalize().to_hex()[..16].to_string()
+    }
+}
+
+#[cfg(feature = "bundled")]
+fn embedded(name: &str) -> Result<Root> {
+    dubcore_models::find(name).map(|m| Root::Embedded(m.files)).ok_or_else(|| {
+        let known: Vec<_> = dubcore_models::ALL.iter().map(|m| format!("micro/{}", m.name)).collect();
+        Error::new(ErrorKind::ModelNotFound, format!("there is no embedded model micro/{name}: there are {}", known.join(", ")))
+    })
+}
+
+#[cfg(not(feature = "bundled"))]
+fn embedded(name: &str) -> Result<Root> {
+    Err(Error::new(
+        ErrorKind::ModelNotFound,
+        format!("micro/{name} is not in this build: enable the feature \"bundled\", or name a directory or a hub model"),
+    ))
+}
+
+fn directory(path: &Path, within: &Path) -> Result<Root> {
+    let missing = |e| Error::new(ErrorKind::ModelNotFound, format!("no model directory {}", path.display())).with_source(e);
+    let (path, within) = (path.canonicalize().map_err(missing)?, within.canonicalize().map_err(missing)?);
+    if !path.is_dir() {
+        let what = format!("{} is not a directory: name the folder that holds config.json", path.display());
+        return Err(Error::new(ErrorKind::ModelNotFound, what));
+    }
+    Ok(Root::Directory { path, within })
+}
+
+/// Looks `id` up in the cache that the Hugging Face clients share (`HF_HOME`, else `~/.cache/huggingface`).
+fn hub_cache(id: &str, revision: Option<&str>) -> Result<Root> {
+    let cache = hf_hub::Cache::from_env();
+    let repo = hf_hub::Repo::with_revision(id.to_string(), hf_hub::RepoType::Model, revision.unwrap_or("main").to_string());
+    let found = cache.repo(repo.clone()).get("config.json");
+    // A commit may be named itself: it has no entry in refs/.
+    let snapshot = cache.path().join(repo.folder_name());
+    let found =
+        found.or_else(|| revision.map(|r| snapshot.join("snapshots").join(r).join("config.json")).filter(|p| p.is_file()));
+    let Some(config) = found else {
+        let at = revision.map(|r| format!(" --revision {r}")).unwrap_or_default();
+        return Err(Error::new(
+            ErrorKind::ModelNotFound,
+            format!("model {id} is not in the cache {}: fetch it with `hf download {id}{at}`", cache.path().display()),
+        ));
+    };
+    let folder = config.parent().unwrap_or(&config).to_path_buf();
+    // A snapshot's files are links into blobs/ beside it: the repository's folder is the fence.
+    directory(&folder, &snapshot)
+}
+
+/// Reads a file whose real place must be inside `within`; `None` if there is none.
+fn read_within(path: &Path, within: &Path) -> Result<Option<Vec<u8>>> {
+    let failed = |e: std::io::Error| Error::new(ErrorKind::Io, format!("cannot read {}", path.display())).with_source(e);
+    let real = match path.canonicalize() {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(failed)?,
+    };
+    if !real.starts_with(within) {
+        let what = format!("{} links out of the model's folder {}", path.display(), within.display());
+        return Err(Error::new(ErrorKind::ModelCorrupt, what));
+    }
+    let file = std::fs::File::open(&real).map_err(failed)?;
+    let meta = file.metadata().map_err(failed)?;
+    if !meta.is_file() {
+        return Err(Error::new(ErrorKind::ModelCorrupt, format!("{} is not a file", path.display())));
+    }
+    if meta.len() > MAX_FILE {
+        let what = format!("{} has {} bytes, over the limit of {MAX_FILE}", path.display(), meta.len());
+        return Err(Error::new(ErrorKind::LimitExceeded, what));
+    }
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(meta.len() as usize + 1).map_err(|e| {
+        Error::new(ErrorKind::OutOfMemory, format!("no memory for the {} bytes of {}", meta.len(), path.display())).with_source(e)
+    })?;
+    file.take(MAX_FILE).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(Some(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_round_trip() {
+        for text in ["micro/stt-en", "openai/whisper-base", "openai/whisper-base@refs/pr/1", "gpt2", "./a/b", "../a", "/srv/m"] {
+            assert_eq!(text.parse::<ModelRef>().unwrap().to_string(), text);
+        }
+        assert_eq!(ModelRef::directory("a/b").to_string(), "./a/b");
+        for text in
+            ["", "a/b/c", "a/../b", "a/..", "micro/x@main", "a b", "a/b@", "a/b@../x", "-a/b", "é/b", "micro/", "a\0/b", "/a\0"]
+        {
+            assert_eq!(text.parse::<ModelRef>().unwrap_err().kind(), ErrorKind::InvalidArgument, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn directories_fence_their_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let model = dir.path().join("model");
+        std::fs::create_dir(&model).unwrap();
+        std::fs::write(dir.path().join("secret"), "x").unwrap();
+        std::fs::write(model.join("config.json"), "{}").unwrap();
+        std::os::unix::fs::symlink("../secret", model.join("vocab.json")).unwrap();
+        let files = ModelFiles::locate(&ModelRef::directory(&model)).unwrap();
+        assert_eq!(&*files.read("config.json").unwrap(), b"{}");
+        assert_eq!(files.read("vocab.json").unwrap_err().kind(), ErrorKind::ModelCorrupt);
+        assert_eq!(files.read("other.json").unwrap_err().kind(), ErrorKind::ModelNotFound);
+        assert!(files.find("other.json").unwrap().is_none());
+        assert_eq!(files.json::<Vec<u8>>("config.json").unwrap_err().kind(), ErrorKind::ModelCorrupt);
+        assert_eq!(
+            ModelFiles::locate(&ModelRef::directory(dir.path().join("none"))).err().unwrap().kind(),
+            ErrorKind::ModelNotFound
+        );
+        assert_eq!(
+            ModelFiles::locate(&ModelRef::directory(model.join("config.json"))).err().unwrap().kind(),
+            ErrorKind::ModelNotFound
+        );
+    }
+
+    #[test]
+    fn the_revision_is_the_content() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("a"), "1").unwrap();
+        let revision = || {
+            let files = ModelFiles::locate(&ModelRef::directory(dir.path())).unwrap();
+            files.read("a").unwrap();
+            files.revision()
+        };
+        let before = revision();
+        assert_eq!(before, revision());
+        std::fs::write(dir.path().join("a"), "2").unwrap();
+        assert_ne!(before, revision());
+    }
+}
