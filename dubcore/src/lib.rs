@@ -3,18 +3,25 @@
 mod audio;
 mod backend;
 mod backends;
+mod cache;
 mod device;
 mod error;
+mod factory;
+mod key;
 mod lang;
 mod nn;
 mod runtime;
 mod source;
 pub mod stage;
 mod sync;
+mod vad;
 
 pub use audio::{Audio, RATES, Span, resampled_len, samples_to_time, time_to_samples};
+pub use cache::policy::{Admission, CachePolicy, Decision, KeepAll, Lru, MemoryBudget, Resident, Snapshot};
 pub use device::Device;
 pub use error::{Error, ErrorKind, Result};
+pub use factory::{Factory, FactoryBuilder, FactoryStatus, LoadOptions, ResidentStatus};
+pub use key::ModelKey;
 pub use lang::Lang;
 pub use runtime::{Job, Progress};
 pub use source::ModelRef;

@@ -10,4 +10,10 @@ macro_rules! backends {
     };
 }
 
-backends! {}
+#[cfg(test)]
+mod fixtures;
+
+backends! {
+    marian,
+    whisper,
+}

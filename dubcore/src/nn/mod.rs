@@ -4,10 +4,11 @@
 //! the engine behind it; another one can stand here without a backend noticing.
 
 pub(crate) mod conv;
-//DECODE
+pub(crate) mod decode;
 pub(crate) mod layers;
-//MEL
-//TRANSFORMER
+pub(crate) mod mel;
+pub(crate) mod sentencepiece;
+pub(crate) mod transformer;
 pub(crate) mod weights;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
