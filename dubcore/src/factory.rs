@@ -168,7 +168,7 @@ impl FactoryBuilder {
             runtime::set_threads(n);
         }
         env::<Device>("DUBCORE_DEVICE", "auto or cpu")?;
-        let policy = match self.policy {
+        let policy: Box<dyn CachePolicy> = match self.policy {
             Some(policy) => policy,
             None => match env("DUBCORE_MEMORY_BUDGET", "a number of bytes")? {
                 Some(bytes) => Box::new(MemoryBudget::new(bytes)),
