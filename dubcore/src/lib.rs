@@ -7,6 +7,7 @@ mod lang;
 mod runtime;
 pub mod stage;
 mod sync;
+mod vad;
 
 pub use audio::{Audio, RATES, Span, resampled_len, samples_to_time, time_to_samples};
 pub use device::Device;
