@@ -3,15 +3,18 @@
 mod audio;
 mod device;
 mod error;
+mod fit;
 mod lang;
 mod runtime;
 pub mod stage;
+mod stretch;
 mod sync;
 mod vad;
 
 pub use audio::{Audio, RATES, Span, resampled_len, samples_to_time, time_to_samples};
 pub use device::Device;
 pub use error::{Error, ErrorKind, Result};
+pub use fit::{FitOptions, Fitted};
 pub use lang::Lang;
 pub use runtime::{Job, Progress};
 pub use stage::{
