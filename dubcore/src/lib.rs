@@ -5,6 +5,7 @@ mod device;
 mod error;
 mod fit;
 mod lang;
+mod mix;
 mod runtime;
 pub mod stage;
 mod stretch;
@@ -16,6 +17,7 @@ pub use device::Device;
 pub use error::{Error, ErrorKind, Result};
 pub use fit::{FitOptions, Fitted};
 pub use lang::Lang;
+pub use mix::MixOptions;
 pub use runtime::{Job, Progress};
 pub use stage::{
     Metadata, Segment, Speech, StageInfo, Stt, SttOptions, Task, Transcript, TranslateOptions, Translation, Translator, Tts,
