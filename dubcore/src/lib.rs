@@ -9,6 +9,7 @@ mod mix;
 mod runtime;
 pub mod stage;
 mod stretch;
+pub mod subtitle;
 mod sync;
 mod vad;
 
