@@ -7,12 +7,16 @@ mod cache;
 mod device;
 mod error;
 mod factory;
+mod fit;
 mod key;
 mod lang;
+mod mix;
 mod nn;
 mod runtime;
 mod source;
 pub mod stage;
+mod stretch;
+pub mod subtitle;
 mod sync;
 mod vad;
 
@@ -22,7 +26,9 @@ pub use device::Device;
 pub use error::{Error, ErrorKind, Result};
 pub use factory::{Factory, FactoryBuilder, FactoryStatus, LoadOptions, ResidentStatus};
 pub use key::ModelKey;
+pub use fit::{FitOptions, Fitted};
 pub use lang::Lang;
+pub use mix::MixOptions;
 pub use runtime::{Job, Progress};
 pub use source::ModelRef;
 pub use stage::{
