@@ -4,6 +4,7 @@ mod audio;
 mod device;
 mod error;
 mod lang;
+pub mod media;
 mod runtime;
 pub mod stage;
 mod sync;
