@@ -314,6 +314,7 @@ impl Media {
     fn start(&mut self, container: Container, track: &Track, boxes: Option<&Mp4Track>, limits: &Limits) -> Result<()> {
         // Before anything is decoded: a block of many channels is many times larger.
         self.check_channels(limits)?;
+        self.declared = declared(container, self.codec, track, boxes);
         let first = self.next_block(None)?;
         self.check_channels(limits)?;
         if !RATES.contains(&self.rate) {
@@ -325,7 +326,6 @@ impl Media {
         }
         let begins = first.and_then(|pts| Some(track.time_base?.calc_time(pts)?.as_nanos())).unwrap_or(0);
         self.clock = clock(container, self.rate, begins, track, boxes);
-        self.declared = declared(container, self.codec, track, boxes);
         Ok(())
     }
 
@@ -410,7 +410,7 @@ impl Media {
             Ok(packet) => Ok(packet),
             // Whether the end is too early is for `check_end` to say.
             Err(Symphonia::IoError(e)) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
-            Err(Symphonia::IoError(e)) => Err(unreadable(name, e)),
+            Err(Symphonia::IoError(e)) => Err(unreadable_or_corrupt(name, e)),
             // An Ogg file with one stream after the other.
             Err(Symphonia::ResetRequired) => Err(changed(name, "begins a new stream")),
             Err(e) => Err(corrupt(format!("{name} is damaged: {e}"))),
@@ -421,15 +421,16 @@ impl Media {
     /// keeps its place; `false` if there is nothing to replace it with.
     fn decode_packet(&mut self, packet: &Packet, spec: Option<(u32, usize)>) -> Result<bool> {
         let (name, decoder, scratch) = (&self.name, &mut self.decoder, &mut self.scratch);
+        let worked_before = self.decoded > 0;
         let found = guard(name, || match decoder.decode(packet) {
             Ok(buffer) => {
                 buffer.copy_to_vec_interleaved(scratch);
                 Ok(Some((buffer.spec().rate(), buffer.spec().channels().count())))
             }
-            Err(Symphonia::DecodeError(_)) => Ok(None),
-            // Reading past the end of a packet, not of the file.
-            Err(Symphonia::IoError(e)) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
-            Err(Symphonia::IoError(e)) => Err(unreadable(name, e)),
+            // The packet is in memory: what looks like an I/O error is a read past its end.
+            Err(Symphonia::DecodeError(_) | Symphonia::IoError(_)) => Ok(None),
+            // A feature that appears on the way is far likelier damage.
+            Err(Symphonia::Unsupported(_)) if worked_before => Ok(None),
             Err(Symphonia::ResetRequired) => Err(changed(name, "changes its rate or channels")),
             Err(Symphonia::Unsupported(what)) => Err(unsupported(format!("{name} uses what this build does not decode: {what}"))),
             Err(e) => Err(corrupt(format!("{name} is damaged: {e}"))),
@@ -498,7 +499,6 @@ fn make_decoder(
     guard(name, || {
         symphonia::default::get_codecs().make_audio_decoder(params, &options).map_err(|e| match e {
             Symphonia::Unsupported(_) => no_decoder(name, &codec_name(Some(params.codec), boxes)),
-            Symphonia::IoError(e) if e.kind() != io::ErrorKind::UnexpectedEof => unreadable(name, e),
             e => corrupt(format!("{name} is damaged: {e}")),
         })
     })
@@ -617,6 +617,14 @@ fn unreadable(name: &str, e: io::Error) -> Error {
     Error::new(ErrorKind::Io, format!("cannot read {name}")).with_source(e)
 }
 
+/// Symphonia uses I/O errors of its own for damaged data; the operating system's have a number.
+fn unreadable_or_corrupt(name: &str, e: io::Error) -> Error {
+    match e.raw_os_error() {
+        Some(_) => unreadable(name, e),
+        None => corrupt(format!("{name} is damaged: {e}")),
+    }
+}
+
 fn changed(name: &str, how: &str) -> Error {
     unsupported(format!("{name} {how} on the way: cut it into one file per part first"))
 }
@@ -645,7 +653,7 @@ fn opening_failed(name: &str, head: &[u8], e: Symphonia) -> Error {
         Symphonia::IoError(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
             corrupt(format!("{name} is cut off within its header"))
         }
-        Symphonia::IoError(e) => unreadable(name, e),
+        Symphonia::IoError(e) => unreadable_or_corrupt(name, e),
         Symphonia::Unsupported(what) if what.starts_with("core (probe)") => not_media(name, head),
         Symphonia::Unsupported(what) => unsupported(format!("{name} uses what this build does not read: {what}")),
         e => corrupt(format!("{name} is damaged: {e}")),

@@ -15,6 +15,9 @@
 //! own run-up is cut off where the file tells its length (MP3 with a LAME tag, Vorbis, MP4 with an edit list). Raw ADTS
 //! does not tell it, so such a file is late by the encoder's run-up, usually 1024 or 2112 samples.
 //!
+//! A panic that damaged data cause in the decoding library becomes `CorruptMedia`. The process's panic hook still runs
+//! (Rust's own prints to standard error), and a host built with `panic = "abort"` is not protected.
+//!
 //! Sound of any length is read in bounded memory with [`Reader`] (all channels) or [`MonoStream`] (mixed to mono, at a rate
 //! of choice); [`decode`] holds all of it. Each of these belongs to one thread at a time and may move between threads.
 //!

@@ -280,4 +280,19 @@ mod tests {
         assert_eq!(e.kind(), ErrorKind::LimitExceeded, "{e}");
         assert_eq!(writer.samples, MOST_DATA / 4 - 1);
     }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_is_an_io_error() {
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let kind = WavFile { part: "/nowhere/a.wav.part".into(), target: "/nowhere/a.wav".into(), renamed: false };
+        let spec = spec(1, 8000, WavFormat::I16).unwrap();
+        let mut writer = WavWriter::build(Target::File(full), spec, WavFormat::I16, "a.wav".into(), kind).unwrap();
+        let e = match writer.write(&[0.0; 100_000]) {
+            Ok(()) => writer.finish().unwrap_err(),
+            Err(e) => e,
+        };
+        assert_eq!(e.kind(), ErrorKind::Io);
+        assert!(e.report().contains("a.wav") && e.report().contains("No space"), "{e:?}");
+    }
 }
