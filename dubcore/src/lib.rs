@@ -10,6 +10,7 @@ mod factory;
 mod fit;
 mod key;
 mod lang;
+pub mod media;
 mod mix;
 mod nn;
 mod runtime;
