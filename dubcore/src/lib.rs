@@ -13,6 +13,7 @@ mod lang;
 pub mod media;
 mod mix;
 mod nn;
+mod pipeline;
 mod runtime;
 mod source;
 pub mod stage;
@@ -26,10 +27,13 @@ pub use cache::policy::{Admission, CachePolicy, Decision, KeepAll, Lru, MemoryBu
 pub use device::Device;
 pub use error::{Error, ErrorKind, Result};
 pub use factory::{Factory, FactoryBuilder, FactoryStatus, LoadOptions, ResidentStatus};
-pub use key::ModelKey;
 pub use fit::{FitOptions, Fitted};
+pub use key::ModelKey;
 pub use lang::Lang;
 pub use mix::MixOptions;
+pub use pipeline::{
+    Dub, DubModels, DubRequest, Dubber, FailedLine, Line, Output, Pipeline, Placement, Run, ScriptLine, StageTimes, dub_file,
+};
 pub use runtime::{Job, Progress};
 pub use source::ModelRef;
 pub use stage::{
