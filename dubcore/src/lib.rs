@@ -7,6 +7,7 @@ mod fit;
 mod lang;
 mod mix;
 mod runtime;
+mod sentence;
 pub mod stage;
 mod stretch;
 pub mod subtitle;
