@@ -15,6 +15,7 @@ mod mix;
 mod nn;
 mod pipeline;
 mod runtime;
+mod sentence;
 mod source;
 pub mod stage;
 mod stretch;
