@@ -17,7 +17,7 @@ use crate::media::{Input, Limits, WavFormat};
 use crate::mix::MixOptions;
 use crate::runtime::Job;
 use crate::source::{ModelRef, bundled};
-use crate::stage::{SttOptions, Stt, TranslateOptions, Translator, Tts, TtsOptions, setters};
+use crate::stage::{Stt, SttOptions, TranslateOptions, Translator, Tts, TtsOptions, setters};
 
 pub use dub::{Dub, FailedLine, Line, Placement, StageTimes};
 pub use run::Run;
@@ -229,7 +229,10 @@ fn choose(models: &DubModels, from: Option<Lang>, to: Lang) -> Result<(ModelRef,
         let from = from.map_or("the given language".to_string(), |f| format!("{} ({f})", f.name()));
         Error::new(
             ErrorKind::UnsupportedLanguage,
-            format!("no embedded models dub {from} into {} ({to}); there are: {known}. Name models for other languages", to.name()),
+            format!(
+                "no embedded models dub {from} into {} ({to}); there are: {known}. Name models for other languages",
+                to.name()
+            ),
         )
     };
     let pick = |named: &Option<ModelRef>, own: fn(&bundled::Pair) -> &ModelRef| {

@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fit::{fit, latest_end, plan_rate};
 use crate::lang::Lang;
 use crate::runtime::Job;
-use crate::sentence::Merger;
+use crate::sentence::{MergeOptions, Merger};
 use crate::stage::{Segment, Translation, TtsOptions};
 
 use super::dub::{Dub, FailedLine, Line, Placement, StageTimes};
@@ -32,7 +32,9 @@ pub struct Run {
     progress: Parts,
     listener: Listener,
     track: Option<Track>,
-    merger: Merger,
+    /// Made when the language is known.
+    merger: Option<Merger>,
+    heard_all: bool,
     /// Where sentences come from, if not from the recogniser.
     script: Option<VecDeque<(Segment, Option<String>)>>,
     /// Sentences that wait for a voice, translated, in order.
@@ -67,8 +69,7 @@ impl Run {
         let listener = Listener::open(&request.input, &request.limits)?;
         let track = if dubber.tts.is_some() { Track::open(&request)? } else { None };
         let lines = std::mem::take(&mut request.script);
-        let script =
-            (!lines.is_empty()).then(|| lines.into_iter().map(|l| (Segment::new(l.span, l.source), l.target)).collect());
+        let script = (!lines.is_empty()).then(|| lines.into_iter().map(|l| (Segment::new(l.span, l.source), l.target)).collect());
         let progress = Parts {
             transcribe: job.child("transcribe", 0.45),
             translate: job.child("translate", 0.15),
@@ -83,7 +84,8 @@ impl Run {
             progress,
             listener,
             track,
-            merger: Merger::default(),
+            merger: None,
+            heard_all: false,
             script,
             waiting: VecDeque::new(),
             next_index: 0,
@@ -162,7 +164,7 @@ impl Run {
     fn exhausted(&self) -> bool {
         match &self.script {
             Some(script) => script.is_empty(),
-            None => self.listener.finished() && self.merger.is_empty(),
+            None => self.heard_all,
         }
     }
 
@@ -193,20 +195,23 @@ impl Run {
                 self.dubber.check_languages(Some(transcript.language), self.request.to)?;
                 self.from = Some(transcript.language);
             }
+            let merger = self.merger.get_or_insert_with(|| Merger::new(transcript.language, MergeOptions::default()));
             for segment in transcript.segments {
                 let words = segment.words.iter().cloned().map(|mut w| {
                     w.span = w.span.shifted(start);
                     w
                 });
                 let segment = Segment { span: segment.span.shifted(start), words: words.collect(), ..segment };
-                sentences.extend(self.merger.push(segment));
+                sentences.extend(merger.push(segment));
             }
             self.times.transcribe += began.elapsed();
         }
         if self.listener.finished() {
-            sentences.extend(self.merger.flush());
+            self.heard_all = true;
+            sentences.extend(self.merger.as_mut().and_then(Merger::flush));
         }
-        let heard = if self.listener.finished() { self.listener.position() } else { spans.last().map_or(Duration::ZERO, |s| s.end) };
+        let heard =
+            if self.listener.finished() { self.listener.position() } else { spans.last().map_or(Duration::ZERO, |s| s.end) };
         self.report(&self.progress.transcribe, heard);
         Ok(sentences.into_iter().map(|s| (s, None)).collect())
     }
@@ -227,7 +232,9 @@ impl Run {
             let text = match (given, &self.dubber.translator) {
                 (Some(text), _) => Ok(text),
                 (None, None) => Ok(segment.text.clone()),
-                (None, Some(_)) => found.next().unwrap_or_else(|| Err(Error::internal("the translator left a text out"))).map(|t| t.text),
+                (None, Some(_)) => {
+                    found.next().unwrap_or_else(|| Err(Error::internal("the translator left a text out"))).map(|t| t.text)
+                }
             };
             // What ends the job ends the run, not just the line.
             if let Err(e) = &text
@@ -255,7 +262,9 @@ impl Run {
         let result = match text {
             Err(e) => Err(e),
             Ok(text) => match self.speak(index, &segment, text) {
-                Err(e) if matches!(e.kind(), ErrorKind::Cancelled | ErrorKind::DeadlineExceeded | ErrorKind::Io) => return Err(e),
+                Err(e) if matches!(e.kind(), ErrorKind::Cancelled | ErrorKind::DeadlineExceeded | ErrorKind::Io) => {
+                    return Err(e);
+                }
                 other => other,
             },
         };

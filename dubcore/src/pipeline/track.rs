@@ -23,7 +23,7 @@ pub(super) struct Track {
 
 enum Sink {
     File(Box<WavWriter<WavFile>>, PathBuf),
-    Memory(Box<WavWriter<()>>),
+    Memory(Box<WavWriter<std::io::Cursor<Vec<u8>>>>),
 }
 
 impl Track {
