@@ -10,4 +10,6 @@ macro_rules! backends {
     };
 }
 
-backends! {}
+backends! {
+    vits,
+}

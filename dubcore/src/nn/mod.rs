@@ -5,9 +5,17 @@
 
 pub(crate) mod conv;
 //DECODE
+pub(crate) mod duration;
+pub(crate) mod flow;
+pub(crate) mod hifigan;
 pub(crate) mod layers;
 //MEL
+pub(crate) mod relative;
+pub(crate) mod rows;
+mod spline;
 //TRANSFORMER
+mod wavenet;
+mod weight_norm;
 pub(crate) mod weights;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
