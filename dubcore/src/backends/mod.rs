@@ -15,5 +15,6 @@ mod fixtures;
 
 backends! {
     marian,
+    vits,
     whisper,
 }

@@ -5,10 +5,18 @@
 
 pub(crate) mod conv;
 pub(crate) mod decode;
+pub(crate) mod duration;
+pub(crate) mod flow;
+pub(crate) mod hifigan;
 pub(crate) mod layers;
 pub(crate) mod mel;
+pub(crate) mod relative;
+pub(crate) mod rows;
 pub(crate) mod sentencepiece;
+mod spline;
 pub(crate) mod transformer;
+mod wavenet;
+mod weight_norm;
 pub(crate) mod weights;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
