@@ -25,7 +25,7 @@ use crate::nn::weights::Weights;
 use crate::nn::{self, Act, Ctx, Signal};
 use crate::runtime::Job;
 use crate::source::ModelFiles;
-use crate::stage::{Metadata, Segment, StageInfo, Stt, SttOptions, Task, Transcript};
+use crate::stage::{Metadata, StageInfo, Stt, SttOptions, Task, Transcript};
 use crate::vad::{VadOptions, speech_spans};
 
 use rules::WhisperRules;
