@@ -41,12 +41,6 @@ impl Lang {
     pub fn name(self) -> &'static str {
         self.0.to_name()
     }
-
-    /// The code inside Whisper's language tokens (`<|es|>`).
-    pub(crate) fn whisper(self) -> &'static str {
-        // Whisper kept the withdrawn code of Javanese.
-        if self.0 == isolang::Language::Jav { "jw" } else { self.code() }
-    }
 }
 
 impl FromStr for Lang {
@@ -55,6 +49,7 @@ impl FromStr for Lang {
     fn from_str(code: &str) -> Result<Self, Error> {
         let primary = code.split(['-', '_']).next().unwrap_or_default().to_ascii_lowercase();
         let found = match primary.as_str() {
+            // Whisper kept the withdrawn code of Javanese.
             "jw" => Some(isolang::Language::Jav),
             p if p.len() == 2 => isolang::Language::from_639_1(p),
             p if p.len() == 3 => isolang::Language::from_639_3(p),
@@ -99,6 +94,5 @@ mod tests {
         for code in ["", "xx", "english", "e", "zz-Latn", "é"] {
             assert_eq!(code.parse::<Lang>().unwrap_err().kind(), ErrorKind::UnsupportedLanguage, "{code}");
         }
-        assert_eq!("jv".parse::<Lang>().unwrap().whisper(), "jw");
     }
 }

@@ -294,6 +294,14 @@ impl Pipeline for Dubber {
     }
 }
 
+/// The windows of speech that a dub of `input` feeds to its recogniser.
+#[cfg(test)]
+pub(crate) fn windows(input: &Input) -> Vec<(Span, crate::audio::Audio)> {
+    let mut listener = listen::Listener::open(input, &Limits::default()).unwrap();
+    let spans = listener.next_spans(usize::MAX, &Job::new()).unwrap();
+    spans.into_iter().map(|s| (s, listener.audio(s).unwrap())).collect()
+}
+
 /// Dubs one file with the embedded models: reads `input`, writes `STEM.LANG.wav`, `.srt`, `.vtt` and `.json` and the
 /// subtitles of the original into `out_dir`, which is made if need be.
 ///

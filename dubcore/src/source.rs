@@ -210,7 +210,9 @@ impl ModelFiles {
 
 /// What the embedded models can do together.
 pub(crate) mod bundled {
-    use super::{Kind, ModelRef};
+    #[cfg(feature = "bundled")]
+    use super::Kind;
+    use super::ModelRef;
     use crate::lang::Lang;
 
     /// Models that dub one language into another.

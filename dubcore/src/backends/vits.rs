@@ -219,8 +219,6 @@ impl Vits {
         })
     }
 
-    /// The text as the voice can read it.
-    ///
     /// The text as the voice can say it: digits and symbols in words, line breaks and tabs as the spaces they stand for.
     fn front_end(&self, text: &str) -> Result<String> {
         let length = text.chars().count();

@@ -71,11 +71,6 @@ impl Act {
     pub(crate) fn values(&self) -> Result<Vec<f32>> {
         Ok(self.0.flatten_all()?.to_vec1()?)
     }
-
-    /// The same values laid out for convolutions.
-    pub(crate) fn to_signal(&self) -> Result<Signal> {
-        Ok(Signal(self.0.transpose(1, 2)?.contiguous()?))
-    }
 }
 
 impl Signal {
@@ -85,11 +80,13 @@ impl Signal {
     }
 
     /// `(batch, channels, time)`.
+    #[cfg(test)]
     pub(crate) fn shape(&self) -> Result<(usize, usize, usize)> {
         Ok(self.0.dims3()?)
     }
 
     /// The values in `[batch, channels, time]` order.
+    #[cfg(test)]
     pub(crate) fn values(&self) -> Result<Vec<f32>> {
         Ok(self.0.flatten_all()?.to_vec1()?)
     }

@@ -237,7 +237,10 @@ impl Run {
                 (Some(text), _) => Ok(text),
                 (None, None) => Ok(segment.text.clone()),
                 (None, Some(_)) => {
-                    found.next().unwrap_or_else(|| Err(Error::internal("the translator left a text out"))).map(|t| t.text)
+                    let next = |_| found.next().unwrap_or_else(|| Err(Error::internal("the translator left a text out")));
+                    // Every part is taken, also behind one that failed, so that the next line gets its own.
+                    let texts: Vec<_> = parts.iter().map(next).collect();
+                    texts.into_iter().map(|t| t.map(|t| t.text)).collect::<Result<Vec<_>>>().map(|t| t.join(" "))
                 }
             };
             // What ends the job ends the run, not just the line.

@@ -17,6 +17,7 @@ GROUPS = {
     "vits": "vits",
     "sentencepiece": "sentencepiece_lines",
     "micro": "micro",
+    "windows": "windows",
 }
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -43,7 +43,7 @@ impl WhisperRules<'_> {
         }
         if let Some(latest) = generated.iter().rfind(|t| is_time(t)) {
             // A segment may begin where the last one ended, but not end where it began.
-            let from = *latest as usize + usize::from(!(last && !before));
+            let from = *latest as usize + usize::from(!last || before);
             let to = from.clamp(first, scores.len());
             scores[first..to].fill(f32::NEG_INFINITY);
         }

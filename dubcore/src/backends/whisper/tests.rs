@@ -102,3 +102,41 @@ fn the_micro_model_hears_as_in_python() {
         assert_eq!(text, clip["text"].as_str().unwrap().trim());
     }
 }
+
+/// With DUBCORE_DUMP_WINDOWS=FILE it writes the windows' sound there instead, for tests/generate/windows.py.
+#[test]
+fn each_window_of_a_dub_gives_the_tokens_of_transformers() {
+    let dump = std::env::var_os("DUBCORE_DUMP_WINDOWS");
+    let mut sounds = Vec::new();
+    let model = load_whisper(&ModelFiles::locate(&"micro/stt-en".parse().unwrap()).unwrap()).unwrap().0;
+    let want: serde_json::Value = serde_json::from_slice(&std::fs::read(fixture("windows/expected.json")).unwrap_or_default()).unwrap_or_default();
+    for (clip, at_least) in [("station.mp4", 10), ("kitchen.wav", 4)] {
+        let input = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/media").join(clip);
+        let windows = crate::pipeline::windows(&input.into());
+        assert!(windows.len() >= at_least);
+        for (i, (span, audio)) in windows.iter().enumerate() {
+            if dump.is_some() {
+                let bytes: Vec<u8> = audio.samples().iter().flat_map(|s| s.to_le_bytes()).collect();
+                sounds.push((format!("{clip}/{i:02}/{}", span.start.as_millis()), audio.len(), bytes));
+                continue;
+            }
+            let expected = &want[clip][i];
+            assert_eq!(u128::from(expected["start_ms"].as_u64().unwrap()), span.start.as_millis(), "{clip} window {i}: run windows.py");
+            let tokens = nn::run(&Job::new(), |ctx| {
+                let encoded = model.encode(ctx, &model.mel.forward(&[audio.samples()])?)?;
+                let opts = SttOptions::default();
+                Ok(model.decode(ctx, &encoded, model.language(&opts)?, &opts, &mut |_, _| ())?.remove(0).1.tokens)
+            });
+            let expected: Vec<u32> = serde_json::from_value(expected["tokens"].clone()).unwrap();
+            assert_eq!(tokens.unwrap(), expected, "{clip} window {i}");
+        }
+        if dump.is_none() {
+            assert_eq!(want[clip].as_array().unwrap().len(), windows.len(), "{clip}: run windows.py");
+        }
+    }
+    if let Some(path) = dump {
+        let view = |(name, len, bytes)| (name, safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![len], bytes).unwrap());
+        let tensors: Vec<_> = sounds.iter().map(|(n, l, b)| view((n.clone(), *l, b.as_slice()))).collect();
+        safetensors::serialize_to_file(tensors, None, std::path::Path::new(&path)).unwrap();
+    }
+}
