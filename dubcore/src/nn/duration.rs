@@ -17,12 +17,7 @@ pub(crate) struct DurationPredictor {
 
 impl DurationPredictor {
     /// Over `channels`, with `filters` inside; `speaker` channels of the speaker's vector, 0 for none.
-    pub(crate) fn load(
-        w: &Weights,
-        (channels, filters, speaker): (usize, usize, usize),
-        width: usize,
-        eps: f64,
-    ) -> Result<Self> {
+    pub(crate) fn load(w: &Weights, (channels, filters, speaker): (usize, usize, usize), width: usize, eps: f64) -> Result<Self> {
         let conv = |i: usize, from| -> Result<_> {
             let conv = RowConv::load(&w.at(format!("conv_{i}")), ConvSpec::same(from, filters, width), true)?;
             Ok((conv, LayerNorm::load(&w.at(format!("norm_{i}")), filters, eps)?))

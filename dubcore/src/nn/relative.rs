@@ -94,8 +94,7 @@ impl RelativeLayer {
                 if let (Some((_, values)), Some(window)) = (&self.near, self.spec.window) {
                     let mut near = vec![0.0; t * (2 * window + 1)];
                     band(t, window, |i, j, place| near[i * (2 * window + 1) + place] = p[i * t + j]);
-                    let (near, values) =
-                        (Strided { values: &near, stride: 2 * window + 1 }, Strided { values, stride: size });
+                    let (near, values) = (Strided { values: &near, stride: 2 * window + 1 }, Strided { values, stride: size });
                     product_strided(near, values, false, (t, size, 2 * window + 1), &mut out[at..], c);
                 }
             })?;

@@ -84,7 +84,12 @@ mod tests {
 
     #[test]
     fn inverts_and_is_the_identity_outside() {
-        let s = Spline { widths: &[0.3, -1.0, 2.0, 0.0], heights: &[1.0, 0.0, -2.0, 0.5], derivatives: &[0.1, -3.0, 2.0], bound: 5.0 };
+        let s = Spline {
+            widths: &[0.3, -1.0, 2.0, 0.0],
+            heights: &[1.0, 0.0, -2.0, 0.5],
+            derivatives: &[0.1, -3.0, 2.0],
+            bound: 5.0,
+        };
         for i in -499..500 {
             let x = i as f32 / 100.0;
             let y = forward(&s, x);
