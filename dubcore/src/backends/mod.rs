@@ -10,6 +10,11 @@ macro_rules! backends {
     };
 }
 
+#[cfg(test)]
+mod fixtures;
+
 backends! {
+    marian,
     vits,
+    whisper,
 }

@@ -44,6 +44,11 @@ impl Weights {
         Ok(Self { file: Arc::new(File { name, bytes, base, meta, read: AtomicU64::new(0) }), prefix: String::new() })
     }
 
+    /// Bytes that all tensors take once they are f32.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        self.file.meta.tensors().values().map(|t| t.shape.iter().product::<usize>() as u64 * 4).sum()
+    }
+
     /// The tensors whose names begin with this prefix, `name` and a dot.
     pub(crate) fn at(&self, name: impl std::fmt::Display) -> Self {
         Self { file: self.file.clone(), prefix: format!("{}{name}.", self.prefix) }
