@@ -1,16 +1,13 @@
 //! Parity with transformers, bad files, cancellation, and results that depend on nothing but the request.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Value, json};
 
 use super::*;
 use crate::backend;
+use crate::backends::fixtures::{Expected, expected_cases, fixture};
 use crate::source::ModelRef;
-
-fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
-}
 
 fn files(dir: &Path) -> ModelFiles {
     ModelFiles::locate(&ModelRef::directory(dir)).unwrap()
@@ -34,26 +31,39 @@ fn micro() -> Arc<dyn Tts> {
 /// A recorded run of the reference.
 struct Case {
     voice: Vits,
-    expected: Weights,
-    about: Value,
+    expected: Expected,
 }
 
 impl Case {
-    fn open(name: &str) -> Self {
-        let dir = fixtures().join("vits").join(name);
-        let expected = Weights::parse("expected", std::fs::read(dir.join("expected.safetensors")).unwrap().into()).unwrap();
-        let about = serde_json::from_slice(&std::fs::read(dir.join("expected.json")).unwrap()).unwrap();
-        Self { voice: open(&files(&dir)).unwrap(), expected, about }
+    fn open(dir: &Path) -> Self {
+        Self { voice: open(&files(dir)).unwrap(), expected: Expected::read(dir) }
     }
 
-    fn tensor(&self, name: &str) -> (Vec<f32>, Vec<usize>) {
-        let shape = self.expected.shape(name).unwrap();
-        (self.expected.values(name, &shape).unwrap(), shape)
+    fn all() -> impl Iterator<Item = Self> {
+        expected_cases("vits").into_iter().map(|dir| Self::open(&dir))
     }
 
-    fn durations(&self, name: &str) -> Vec<usize> {
-        self.tensor(name).0.iter().map(|d| *d as usize).collect()
+    fn named(name: &str) -> Self {
+        Self::open(&fixture("vits").join(name))
     }
+
+    fn number(&self, key: &str) -> f64 {
+        self.expected.json[key].as_f64().unwrap()
+    }
+}
+
+/// What is read of `ids` and how it sounds, with the noise given.
+fn speak(model: &Model, ids: &[u32], speaker: usize, noise: &[f32], pace: f64, prior_noise: (&[f32], f32)) -> (Prior, Vec<f32>) {
+    nn::run(&Job::new(), |ctx| {
+        let prior = model.read(ctx, ids, speaker, noise, pace)?;
+        let sound = model.speak(ctx, &prior, prior_noise.0, prior_noise.1)?;
+        Ok((prior, sound))
+    })
+    .unwrap()
+}
+
+fn same_durations(prior: &Prior, expected: &Expected, name: &str) {
+    assert_eq!(prior.durations.iter().map(|d| *d as f32).collect::<Vec<_>>(), expected.floats(name).0, "{name}");
 }
 
 fn worst(got: &[f32], want: &[f32]) -> f32 {
@@ -66,89 +76,82 @@ fn transposed(values: &[f32], columns: usize) -> Vec<f32> {
     (0..columns).flat_map(|c| values.iter().skip(c).step_by(columns)).copied().collect()
 }
 
-const CASES: [&str; 4] = ["deterministic", "stochastic", "deterministic-speakers", "stochastic-speakers"];
-
 #[test]
 fn tokens_equal_the_reference() {
-    for name in CASES {
-        let case = Case::open(name);
-        for text in case.about["texts"].as_array().unwrap() {
+    for case in Case::all() {
+        for text in case.expected.json["texts"].as_array().unwrap() {
             let want: Vec<u32> = serde_json::from_value(text["input_ids"].clone()).unwrap();
-            assert_eq!(case.voice.tokenizer.encode(text["text"].as_str().unwrap()).ids, want, "{name}: {text}");
+            assert_eq!(case.voice.tokenizer.encode(text["text"].as_str().unwrap()).ids, want, "{text}");
         }
     }
 }
 
 #[test]
 fn speech_equals_the_reference() {
-    for name in CASES {
-        let case = Case::open(name);
-        let text = case.about["texts"][0]["text"].as_str().unwrap();
-        let ids = case.voice.tokenizer.encode(text).ids;
-        let model = &case.voice.model;
+    for case in Case::all() {
+        let (model, expected) = (&case.voice.model, &case.expected);
+        let ids = &expected.tokens("input_ids")[0];
         let flow = case.voice.config.flow_size;
         let quiet = vec![0.0; 2 * ids.len()];
-        let run = |speaker, noise: &[f32], pace, prior_noise: &[f32], scale| {
-            nn::run(&Job::new(), |ctx| {
-                let prior = model.read(ctx, &ids, speaker, noise, pace)?;
-                let sound = model.speak(ctx, &prior, prior_noise, scale)?;
-                Ok((prior, sound))
-            })
-            .unwrap()
-        };
-        let compare = |what: &str, (prior, sound): &(Prior, Vec<f32>)| {
-            assert_eq!(prior.durations, case.durations(&format!("durations{what}")), "{name}{what}");
-            let silent = if what.is_empty() { "_silent" } else { what };
-            let error = worst(sound, &case.tensor(&format!("waveform{silent}")).0);
-            println!("{name}{silent}: waveform within {error:.2e}");
-            assert!(error <= 1e-3, "{name}{what}: {error}");
-        };
+        let (prior, sound) = speak(model, ids, 0, &quiet, 1.0, (&[], 0.0));
+        let stats = prior.stats.values().unwrap();
+        let half = |at: usize| stats.chunks_exact(2 * flow).flat_map(|r| &r[at..at + flow]).copied().collect::<Vec<_>>();
+        expected.close("prior_means", &half(0), 1e-4);
+        expected.close("prior_log_variances", &half(flow), 1e-4);
+        same_durations(&prior, expected, "durations");
+        expected.close("waveform_silent", &sound, 1e-3);
 
-        let silent = run(0, &quiet, 1.0, &[], 0.0);
-        let stats = silent.0.stats.values().unwrap();
-        let half = |from: usize| stats.chunks_exact(2 * flow).flat_map(move |r| r[from..from + flow].to_vec()).collect::<Vec<_>>();
-        let error = worst(&half(0), &case.tensor("prior_means").0).max(worst(&half(flow), &case.tensor("prior_log_variances").0));
-        println!("{name}: text encoder within {error:.2e}");
-        assert!(error <= 1e-4);
-        compare("", &silent);
-        compare("_rate", &run(0, &quiet, case.about["speaking_rate"].as_f64().unwrap(), &[], 0.0));
+        let (prior, sound) = speak(model, ids, 0, &quiet, case.number("speaking_rate"), (&[], 0.0));
+        same_durations(&prior, expected, "durations_rate");
+        expected.close("waveform_rate", &sound, 1e-3);
+
+        let mut noise = quiet.clone();
+        if expected.has("noise_duration") {
+            noise = expected.floats("noise_duration").0;
+            noise.iter_mut().for_each(|v| *v *= case.number("noise_scale_duration") as f32);
+        }
+        let (prior_noise, shape) = expected.floats("noise_prior");
+        let prior_noise = (&*transposed(&prior_noise, shape[2]), case.number("noise_scale") as f32);
+        let (prior, sound) = speak(model, ids, 0, &noise, 1.0, prior_noise);
+        same_durations(&prior, expected, "durations_noise");
+        expected.close("waveform_noise", &sound, 1e-3);
+
         if case.voice.config.num_speakers > 1 {
-            compare("_speaker3", &run(3, &quiet, 1.0, &[], 0.0));
+            let (prior, sound) = speak(model, ids, 3, &quiet, 1.0, (&[], 0.0));
+            same_durations(&prior, expected, "durations_speaker3");
+            expected.close("waveform_speaker3", &sound, 1e-3);
         }
-        let mut duration_noise = quiet.clone();
-        if case.expected.has("noise_duration") {
-            duration_noise = case.tensor("noise_duration").0;
-            let scale = case.about["noise_scale_duration"].as_f64().unwrap() as f32;
-            duration_noise.iter_mut().for_each(|v| *v *= scale);
+        if expected.has("batch.input_ids") {
+            // The padded row of the reference's batch, by itself.
+            let mask = &expected.tokens("batch.attention_mask")[1];
+            let row: Vec<u32> = expected.tokens("batch.input_ids")[1].iter().zip(mask).filter(|t| *t.1 == 1).map(|t| *t.0).collect();
+            let (prior, sound) = speak(model, &row, 0, &vec![0.0; 2 * row.len()], 1.0, (&[], 0.0));
+            let (want, _) = expected.floats("batch.durations");
+            assert!(prior.durations.iter().zip(&want[ids.len()..]).all(|(d, w)| *d as f32 == *w));
+            expected.close("short.waveform_silent", &sound, 1e-3);
         }
-        let (noise, shape) = case.tensor("noise_prior");
-        let scale = case.about["noise_scale"].as_f64().unwrap() as f32;
-        compare("_noise", &run(0, &duration_noise, 1.0, &transposed(&noise, shape[2]), scale));
+    }
+}
 
-        if case.expected.has("batch.input_ids") {
-            let ids = case.voice.tokenizer.encode("sí, ya voy").ids;
-            let noise = vec![0.0; 2 * ids.len()];
-            let (durations, sound) = nn::run(&Job::new(), |ctx| {
-                let prior = model.read(ctx, &ids, 0, &noise, 1.0)?;
-                Ok((prior.durations.clone(), model.speak(ctx, &prior, &[], 0.0)?))
-            })
-            .unwrap();
-            let (_, shape) = case.tensor("batch.durations");
-            let width = shape[shape.len() - 1];
-            let row = &case.durations("batch.durations")[width..width + ids.len()];
-            assert_eq!(durations, row, "{name}: a padded row");
-            let error = worst(&sound, &case.tensor("short.waveform_silent").0);
-            println!("{name}: second row within {error:.2e}");
-            assert!(error <= 1e-3);
-        }
+#[test]
+fn the_micro_voice_equals_the_reference() {
+    let voice = open(&ModelFiles::locate(&"micro/tts-es".parse().unwrap()).unwrap()).unwrap();
+    let expected = Expected::file(&fixture("micro/tts-es.safetensors"));
+    let about: Value = serde_json::from_slice(&std::fs::read(fixture("micro/tts-es.json")).unwrap()).unwrap();
+    for (i, sentence) in about["sentences"].as_array().unwrap().iter().enumerate() {
+        let ids = voice.tokenizer.encode(sentence["text"].as_str().unwrap()).ids;
+        assert_eq!(json!(ids), sentence["input_ids"]);
+        let (prior, sound) = speak(&voice.model, &ids, 0, &vec![0.0; 2 * ids.len()], 1.0, (&[], 0.0));
+        assert_eq!((json!(prior.durations), json!(sound.len())), (sentence["durations"].clone(), sentence["samples"].clone()));
+        let every: Vec<f32> = sound.into_iter().step_by(sentence["step"].as_u64().unwrap() as usize).collect();
+        expected.close(&format!("waveform.{i}"), &every, 1e-3);
     }
 }
 
 #[test]
 fn pieces_of_sound_equal_the_whole() {
     // 3 s of latents: several pieces on one side, one piece that sees all on the other.
-    for name in CASES {
-        let case = Case::open(name);
+    for case in Case::all() {
         let (flow, hop) = (case.voice.config.flow_size, case.voice.model.decoder.hop());
         let frames = 48_000 / hop;
         let latents = Act::new(noise(1, 0, frames * flow, 1.0), (1, frames, flow)).unwrap();
@@ -157,20 +160,8 @@ fn pieces_of_sound_equal_the_whole() {
             Ok((decoder.whole(ctx, &latents)?, decoder.forward(ctx, &latents, None)?))
         })
         .unwrap();
-        assert!(worst(&pieces, &whole) < 1e-5, "{name}: {}", worst(&pieces, &whole));
+        assert!(worst(&pieces, &whole) < 1e-5, "{}", worst(&pieces, &whole));
     }
-}
-
-#[test]
-fn padding_does_not_matter_to_the_reference_either() {
-    // The length that the reference gives a padded row is the length that the row has alone.
-    let case = Case::open("deterministic");
-    let lengths = case.tensor("short.waveform_silent").1;
-    let dir = fixtures().join("vits/deterministic");
-    let voice = voice(&dir);
-    let opts = TtsOptions::default().noise_scale(0.0).noise_scale_duration(0.0);
-    let speech = voice.synthesize(&["sí, ya voy"], &opts, &Job::new()).remove(0).unwrap();
-    assert_eq!(speech.audio.len(), lengths[lengths.len() - 1]);
 }
 
 fn voice(dir: &Path) -> Arc<dyn Tts> {
@@ -184,7 +175,7 @@ fn voice(dir: &Path) -> Arc<dyn Tts> {
 fn altered(file: &str, change: impl FnOnce(&mut Value)) -> Result<Loaded> {
     let dir = tempfile::tempdir().unwrap();
     for name in ["config.json", "tokenizer_config.json", "vocab.json", "model.safetensors"] {
-        std::fs::copy(fixtures().join("vits/stochastic-speakers").join(name), dir.path().join(name)).unwrap();
+        std::fs::copy(fixture("vits/stochastic-speakers").join(name), dir.path().join(name)).unwrap();
     }
     let path = dir.path().join(file);
     let mut value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
@@ -196,7 +187,7 @@ fn altered(file: &str, change: impl FnOnce(&mut Value)) -> Result<Loaded> {
 #[test]
 fn hostile_configurations_are_typed_errors() {
     let config: Value =
-        serde_json::from_slice(&std::fs::read(fixtures().join("vits/stochastic-speakers/config.json")).unwrap()).unwrap();
+        serde_json::from_slice(&std::fs::read(fixture("vits/stochastic-speakers/config.json")).unwrap()).unwrap();
     let huge = u64::MAX;
     let values = [
         json!(0), json!(1), json!(3), json!(7), json!(-1), json!(1.5), json!(1e300), json!(huge), json!(1u64 << 40), json!(65_536), json!(null),
@@ -247,7 +238,7 @@ fn voices_that_need_other_text_say_so() {
 
 #[test]
 fn a_voice_is_named_after_its_language() {
-    let mut case = Case::open("deterministic");
+    let mut case = Case::named("deterministic");
     case.voice.tokenizer = {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("vocab.json"), r#"{"a": 0}"#).unwrap();
@@ -262,7 +253,7 @@ fn a_voice_is_named_after_its_language() {
 
 #[test]
 fn every_missing_tensor_is_named() {
-    let from = fixtures().join("vits/stochastic-speakers");
+    let from = fixture("vits/stochastic-speakers");
     let bytes = std::fs::read(from.join("model.safetensors")).unwrap();
     let all = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     let c = Config::read(&files(&from)).unwrap();
@@ -297,6 +288,9 @@ fn the_micro_voice_speaks() {
     assert!(speech.words[6].span.end <= speech.audio.duration());
     assert_eq!((speech.metadata.audio_duration, &*speech.metadata.model), (speech.audio.duration(), "micro/tts-es"));
 
+    let counted = voice.synthesize(&["Son 12 años."], &opts, &Job::new()).remove(0).unwrap();
+    assert_eq!(counted.words.iter().map(|w| w.text.as_str()).collect::<Vec<_>>(), ["Son", "doce", "años."]);
+
     let twice = TtsOptions::default().speaking_rate(2.0);
     let faster = voice.duration(text, &twice, &Job::new()).unwrap().unwrap().as_secs_f64();
     assert!(faster < 0.75 * seconds && faster > 0.4 * seconds);
@@ -306,7 +300,7 @@ fn the_micro_voice_speaks() {
 fn long_texts_are_spoken_in_pieces() {
     let voice = micro();
     let sentence = "El tren de la mañana sale siempre tarde.";
-    let long = vec![sentence; 12].join(" ");
+    let long = [sentence; 12].join(" ");
     let opts = TtsOptions::default();
     let one = voice.duration(sentence, &opts, &Job::new()).unwrap().unwrap().as_secs_f64();
     let speech = voice.synthesize(&[&long], &opts, &Job::new()).remove(0).unwrap();
@@ -345,7 +339,7 @@ fn wrong_requests_are_refused_one_by_one() {
 
 #[test]
 fn durations_gone_astray_are_a_limit_not_memory() {
-    let mut case = Case::open("deterministic");
+    let mut case = Case::named("deterministic");
     case.voice.config.speaking_rate = 1e-5;
     let e = case.voice.synthesize(&["sí"], &TtsOptions::default(), &Job::new()).remove(0).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::LimitExceeded);
@@ -354,7 +348,7 @@ fn durations_gone_astray_are_a_limit_not_memory() {
 #[test]
 fn seeds_decide_the_sound_and_nothing_else_does() {
     // A voice with noise in its durations.
-    let voice = voice(&fixtures().join("vits/stochastic-speakers"));
+    let voice = voice(&fixture("vits/stochastic-speakers"));
     let texts = ["hola, mi niño", "sí, ya voy", "el tren de la mañana"];
     let bits = |speech: &Result<Speech>| speech.as_ref().unwrap().audio.samples().iter().map(|s| s.to_bits()).collect::<Vec<_>>();
     let opts = TtsOptions::default().seed(7);
@@ -393,27 +387,4 @@ fn cancellation_is_quick_and_leaves_the_voice_usable() {
     assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
     assert!(results.iter().all(|r| r.as_ref().err().map(Error::kind) == Some(ErrorKind::Cancelled)), "{results:?}");
     assert!(voice.synthesize(&["sí"], &TtsOptions::default(), &Job::new())[0].is_ok());
-}
-
-#[test]
-fn rtf_probe() {
-    let cpu = || {
-        let t = std::fs::read_to_string("/proc/self/stat").unwrap();
-        let f: Vec<_> = t.split(' ').collect();
-        f[13].parse::<u64>().unwrap() + f[14].parse::<u64>().unwrap()
-    };
-    let mms = std::env::var("MMS").ok().map(|d| voice(Path::new(&d)));
-    for voice in [Some(micro()), mms].into_iter().flatten() {
-        for text in ["Hoy hace buen tiempo y los niños juegan en el parque, mientras sus padres leen."] {
-            for n in [1, 3] {
-                let (c, w) = (cpu(), Instant::now());
-                let mut a = 0.0;
-                for _ in 0..n {
-                    let s = voice.synthesize(&[text], &TtsOptions::default(), &Job::new()).remove(0).unwrap();
-                    a += s.metadata.audio_duration.as_secs_f64();
-                }
-                println!("RTF wall {:.4} cpu {:.4} for {:.2} s x {n}", w.elapsed().as_secs_f64() / a, (cpu() - c) as f64 / 100.0 / a, a / n as f64);
-            }
-        }
-    }
 }
