@@ -91,7 +91,10 @@ fn load(files: &ModelFiles) -> Result<Loaded> {
     let tokenizer = Tokenizer::load(files, config.vocab_size)?;
     let weights = Weights::parse(format!("model.safetensors of model {}", files.name()), files.read("model.safetensors")?)?;
     let model = Model::load(&weights, &config)?;
-    let mut info = StageInfo::new(files.name()).languages(languages(&tokenizer, files.name()), []);
+    let mut info = StageInfo::new(files.name());
+    // What goes in is written, and what comes out is spoken, in the same language.
+    info.from = languages(&tokenizer, files.name());
+    info.to = info.from.clone();
     info.revision = files.revision();
     info.speakers = config.num_speakers;
     info.sample_rate = config.sampling_rate;
@@ -227,9 +230,11 @@ impl Vits {
             return Err(Error::new(ErrorKind::LimitExceeded, what));
         }
         let text: String = text.chars().map(|c| if c.is_whitespace() { ' ' } else { c }).collect();
-        let knows = |c: char| self.tokenizer.knows(c) || c.to_lowercase().all(|c| self.tokenizer.knows(c));
         // A voice that does not say what it speaks gets the text as it is: there are no rules to read it by.
-        self.info.to.first().map_or(Ok(text.clone()), |lang| spell_out(&text, *lang, &knows))
+        match self.info.from.first() {
+            Some(lang) => spell_out(&text, *lang, &|c| self.tokenizer.knows(c)),
+            None => Ok(text),
+        }
     }
 
     /// Hands each piece of `text`, read, to `each`, with its number and the manner of speaking.

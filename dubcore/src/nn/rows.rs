@@ -291,7 +291,9 @@ mod tests {
             conv.apply(&x, |v| v, &mut Vec::new(), &mut got);
             let tensor = |v: Vec<f32>, s: (usize, usize, usize)| Tensor::from_vec(v, s, &Device::Cpu).unwrap();
             let x = tensor(x, (1, t, c)).transpose(1, 2).unwrap().contiguous().unwrap();
-            let y = x.conv_transpose1d(&tensor(w, (c, n, width)), (width - stride) / 2, 0, stride, 1, 1).unwrap();
+            // With padding of its own, candle's length overflows for a single step.
+            let y = x.conv_transpose1d(&tensor(w, (c, n, width)), 0, 0, stride, 1, 1).unwrap();
+            let y = y.narrow(2, (width - stride) / 2, t * stride).unwrap();
             let y = y.broadcast_add(&tensor(bias, (1, n, 1))).unwrap().transpose(1, 2).unwrap();
             close(&got, &y);
         }

@@ -16,7 +16,7 @@ pub(in crate::nn) fn kernel(w: &Weights, shape: &[usize]) -> Result<Vec<f32>> {
     let gains = w.values(magnitude, &per_row)?;
     for (row, gain) in kernel.chunks_exact_mut((shape[1..].iter().product::<usize>()).max(1)).zip(gains) {
         let norm = row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
-        // A direction of zero length has no product; PyTorch makes it NaN, which would silence the model less audibly.
+        // A direction of zero length cannot be scaled to the magnitude; PyTorch would make it NaN.
         let scale = if norm > 0.0 { (f64::from(gain) / norm) as f32 } else { 0.0 };
         row.iter_mut().for_each(|v| *v *= scale);
     }

@@ -76,7 +76,7 @@ mod tests {
         assert_eq!(split("  Hola. ¿Qué tal? "), ["Hola. ¿Qué tal?"]);
         assert!(split(" \n").is_empty());
         let sentence = format!("{} 3.5 fin.", "uno dos".repeat(10));
-        let long = vec![sentence.as_str(); 5].join(" ");
+        let long = [sentence.as_str(); 5].join(" ");
         let pieces = split(&long);
         assert_eq!(pieces.join(" "), long);
         assert!(pieces.iter().all(|p| p.ends_with("fin.") && p.chars().count() <= MAX_PIECE));
