@@ -35,7 +35,7 @@ pub extern "C" fn dub_version() -> *const c_char {
 }
 
 /// A place for the details of a failure, to be passed to other functions and freed with dub_error_free.
-/// NULL when there is no memory.
+/// NULL only after a defect inside the library.
 #[unsafe(no_mangle)]
 pub extern "C" fn dub_error_new() -> *mut Failure {
     guard(std::ptr::null_mut(), || Box::into_raw(Box::new(Failure::default())))

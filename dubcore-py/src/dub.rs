@@ -92,7 +92,7 @@ fn line(line: &dubcore::Line) -> Line {
         end: line.segment.span.end.as_secs_f64(),
         source: line.segment.text.clone(),
         target: line.text.clone(),
-        speed: f64::from(line.speed),
+        speed: line.speed,
         overflow: line.overflow.as_secs_f64(),
     }
 }

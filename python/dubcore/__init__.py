@@ -9,8 +9,6 @@ Every function may be called from any thread and lets other Python threads run. 
 KeyboardInterrupt. What fails raises a subclass of dubcore.Error, whose `kind` names what went wrong.
 """
 
-from . import _dubcore
-from ._dubcore import *  # noqa: F403 - _dubcore.__all__ is the list of public names
+from ._dubcore import *  # noqa: F403 - the native module's __all__ is the list of public names
+from ._dubcore import __all__ as __all__
 from ._dubcore import __version__ as __version__
-
-__all__ = _dubcore.__all__

@@ -2,7 +2,27 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, final
 
-__all__: list[str]
+__all__ = [
+    "BusyError",
+    "CancelledError",
+    "CorruptMediaError",
+    "DeadlineExceededError",
+    "Dub",
+    "Error",
+    "InternalError",
+    "InvalidArgumentError",
+    "IoError",
+    "LimitExceededError",
+    "Line",
+    "ModelCorruptError",
+    "ModelIncompatibleError",
+    "ModelNotFoundError",
+    "OutOfMemoryError",
+    "UnsupportedLanguageError",
+    "UnsupportedMediaError",
+    "__version__",
+    "dub",
+]
 __version__: str
 
 class Error(Exception):

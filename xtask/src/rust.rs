@@ -5,14 +5,15 @@ use std::process::Command;
 use anyhow::{Result, bail, ensure};
 
 use crate::Tally;
-use crate::shell::{Project, output, run, watch};
+use crate::shell::{Project, line, output, run, watch};
 
 /// Every tracked Rust file, by rustfmt itself: `cargo fmt` looks only at those that a module names.
 pub(crate) fn fmt(project: &Project) -> Result<Tally> {
     let listed = output(project.command("git").args(["ls-files", "-z", "--", "*.rs"]))?;
     let files: Vec<_> = listed.split_terminator('\0').filter(|f| project.root.join(f).exists()).collect();
     ensure!(!files.is_empty(), "git tracks no Rust file here");
-    run(project.command("rustfmt").args(["--check", "--edition", "2024"]).args(&files))?;
+    let status = project.command("rustfmt").args(["--check", "--edition", "2024"]).args(&files).status()?;
+    ensure!(status.success(), "rustfmt would change what is shown above: run `cargo fmt --all`");
     Ok(Tally::passed(files.len()))
 }
 
@@ -38,7 +39,7 @@ pub(crate) fn doctest(project: &Project) -> Result<Tally> {
 }
 
 pub(crate) fn docs(project: &Project) -> Result<Tally> {
-    run(project.cargo("doc").args(["--workspace", "--lib", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))?;
+    run(project.cargo("doc").args(["--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))?;
     Ok(Tally::passed(1))
 }
 
@@ -47,7 +48,7 @@ pub(crate) fn counted(command: &mut Command) -> Result<Tally> {
     let (status, lines) = watch(command)?;
     let mut tally = count(&lines);
     if !status.success() && tally.failed == 0 {
-        bail!("{command:?} failed ({status}), but no test did: see above");
+        bail!("{} failed ({status}), but no test did: see above", line(command));
     }
     // A name may be missing where a test was killed together with its harness.
     tally.failures.sort();
@@ -56,8 +57,8 @@ pub(crate) fn counted(command: &mut Command) -> Result<Tally> {
 
 fn count(lines: &[String]) -> Tally {
     let mut tally = Tally::default();
-    for line in lines {
-        if let Some(counts) = line.strip_prefix("test result: ") {
+    for said in lines {
+        if let Some(counts) = said.strip_prefix("test result: ") {
             let number = |what: &str| {
                 let before = counts.split_once(what).map_or("", |(before, _)| before);
                 before.rsplit(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0)
@@ -65,7 +66,7 @@ fn count(lines: &[String]) -> Tally {
             tally.passed += number(" passed");
             tally.failed += number(" failed");
             tally.skipped += number(" ignored");
-        } else if let Some(name) = line.strip_prefix("test ").and_then(|l| l.strip_suffix(" ... FAILED")) {
+        } else if let Some(name) = said.strip_prefix("test ").and_then(|l| l.strip_suffix(" ... FAILED")) {
             tally.failures.push(name.to_string());
         }
     }

@@ -68,21 +68,21 @@ impl Project {
 
 /// Runs `command`, which must succeed; its output is ours.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
-    let status = command.status().with_context(|| format!("cannot start {command:?}"))?;
-    ensure!(status.success(), "{command:?} failed ({status})");
+    let status = command.status().with_context(|| format!("cannot start {}", line(command)))?;
+    ensure!(status.success(), "{} failed ({status})", line(command));
     Ok(())
 }
 
 /// Runs `command`, which must succeed, and gives what it printed.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
-    let out = command.stderr(Stdio::inherit()).output().with_context(|| format!("cannot start {command:?}"))?;
-    ensure!(out.status.success(), "{command:?} failed ({})", out.status);
+    let out = command.stderr(Stdio::inherit()).output().with_context(|| format!("cannot start {}", line(command)))?;
+    ensure!(out.status.success(), "{} failed ({})", line(command), out.status);
     Ok(String::from_utf8(out.stdout)?)
 }
 
 /// Runs `command` and passes on what it prints, line by line; gives the same lines to be counted, and how it ended.
 pub(crate) fn watch(command: &mut Command) -> Result<(ExitStatus, Vec<String>)> {
-    let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {command:?}"))?;
+    let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {}", line(command)))?;
     let pipe = child.stdout.take().context("the child's output was asked for")?;
     let mut lines = Vec::new();
     for line in BufReader::new(pipe).split(b'\n') {
@@ -91,6 +91,12 @@ pub(crate) fn watch(command: &mut Command) -> Result<(ExitStatus, Vec<String>)> 
         lines.push(line);
     }
     Ok((child.wait()?, lines))
+}
+
+/// `command` as one would type it, without its environment.
+pub(crate) fn line(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|w| w.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
 /// Whether `command` starts and succeeds; what it prints is dropped.
