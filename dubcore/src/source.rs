@@ -208,6 +208,45 @@ impl ModelFiles {
     }
 }
 
+/// What the embedded models can do together.
+pub(crate) mod bundled {
+    use super::{Kind, ModelRef};
+    use crate::lang::Lang;
+
+    /// Models that dub one language into another.
+    pub(crate) struct Pair {
+        pub(crate) from: Lang,
+        pub(crate) to: Lang,
+        pub(crate) stt: ModelRef,
+        pub(crate) translator: ModelRef,
+        pub(crate) tts: ModelRef,
+    }
+
+    /// Every pair for which there is a recogniser, a translator and a voice.
+    #[cfg(feature = "bundled")]
+    pub(crate) fn pairs() -> Vec<Pair> {
+        use dubcore_models::{ALL, Stage};
+        let named = |stage| ALL.iter().find(|m| m.stage == stage).map(|m| ModelRef(Kind::Bundled(m.name.to_string())));
+        let pair = |m: &dubcore_models::Model| {
+            let Stage::Translator { from, to } = m.stage else { return None };
+            Some(Pair {
+                from: from.parse().ok()?,
+                to: to.parse().ok()?,
+                stt: named(Stage::Stt { from })?,
+                translator: named(m.stage)?,
+                tts: named(Stage::Tts { to })?,
+            })
+        };
+        ALL.iter().filter_map(pair).collect()
+    }
+
+    /// None is embedded in this build.
+    #[cfg(not(feature = "bundled"))]
+    pub(crate) fn pairs() -> Vec<Pair> {
+        Vec::new()
+    }
+}
+
 #[cfg(feature = "bundled")]
 fn embedded(name: &str) -> Result<Root> {
     dubcore_models::find(name).map(|m| Root::Embedded(m.files)).ok_or_else(|| {

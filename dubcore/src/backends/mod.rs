@@ -10,4 +10,11 @@ macro_rules! backends {
     };
 }
 
-backends! {}
+#[cfg(test)]
+mod fixtures;
+
+backends! {
+    marian,
+    vits,
+    whisper,
+}

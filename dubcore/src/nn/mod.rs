@@ -4,10 +4,19 @@
 //! the engine behind it; another one can stand here without a backend noticing.
 
 pub(crate) mod conv;
-//DECODE
+pub(crate) mod decode;
+pub(crate) mod duration;
+pub(crate) mod flow;
+pub(crate) mod hifigan;
 pub(crate) mod layers;
-//MEL
-//TRANSFORMER
+pub(crate) mod mel;
+pub(crate) mod relative;
+pub(crate) mod rows;
+pub(crate) mod sentencepiece;
+mod spline;
+pub(crate) mod transformer;
+mod wavenet;
+mod weight_norm;
 pub(crate) mod weights;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

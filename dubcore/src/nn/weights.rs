@@ -9,6 +9,7 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::{Dtype, SafeTensors};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::sync::{AtomicU64, Ordering};
 
 /// A file's tensors below one prefix. Cloning and [`Weights::at`] share the bytes, which are dropped with the last of
 /// them: after loading, only the layers' own copies remain.
@@ -24,6 +25,8 @@ struct File {
     /// Where the tensors' data begins.
     base: usize,
     meta: Metadata,
+    /// Bytes handed out, as f32.
+    read: AtomicU64,
 }
 
 impl Weights {
@@ -38,7 +41,12 @@ impl Weights {
             let (have, want) = (bytes.len() - base, meta.data_len());
             return Err(corrupt(format!("{name} holds {have} bytes of tensors where its header says {want}: fetch it again")));
         }
-        Ok(Self { file: Arc::new(File { name, bytes, base, meta }), prefix: String::new() })
+        Ok(Self { file: Arc::new(File { name, bytes, base, meta, read: AtomicU64::new(0) }), prefix: String::new() })
+    }
+
+    /// Bytes that all tensors take once they are f32.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        self.file.meta.tensors().values().map(|t| t.shape.iter().product::<usize>() as u64 * 4).sum()
     }
 
     /// The tensors whose names begin with this prefix, `name` and a dot.
@@ -82,7 +90,13 @@ impl Weights {
         if let Some(bad) = values.iter().find(|v| !v.is_finite()) {
             return Err(corrupt(format!("tensor {}{name} of {file} holds {bad}: fetch the model again", self.prefix)));
         }
+        self.file.read.fetch_add(4 * values.len() as u64, Ordering::Relaxed);
         Ok(values)
+    }
+
+    /// How many bytes of values were handed out, which is what the layers made of them take in memory.
+    pub(crate) fn bytes_read(&self) -> u64 {
+        self.file.read.load(Ordering::Relaxed)
     }
 
     pub(in crate::nn) fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {

@@ -1,0 +1,3 @@
+//! What stays in memory.
+
+pub(crate) mod policy;

@@ -1,0 +1,137 @@
+//! Reading sound out of media files, and writing WAV.
+//!
+//! | container | codecs |
+//! |---|---|
+//! | WAV | PCM of every width, 32- and 64-bit float, A-law, mu-law |
+//! | MP3, FLAC, Ogg | MP3; FLAC; Vorbis, FLAC |
+//! | MP4, M4A, MOV, fragmented MP4 | AAC-LC, MP3, FLAC, PCM |
+//! | Matroska, WebM | AAC-LC, MP3, FLAC, Vorbis, PCM |
+//! | ADTS | AAC-LC |
+//!
+//! What a file is, is told by its content, never by its name. Of a container with several tracks the first sound track is
+//! read. Anything else is refused with `UnsupportedMedia` and the name of what was found.
+//!
+//! Time zero is where the *file* begins: sound that starts later than the picture is preceded by silence, and the codec's
+//! own run-up is cut off where the file tells its length (MP3 with a LAME tag, Vorbis, MP4 with an edit list). Raw ADTS
+//! does not tell it, so such a file is late by the encoder's run-up, usually 1024 or 2112 samples.
+//!
+//! A panic that damaged data cause in the decoding library becomes `CorruptMedia`. The process's panic hook still runs
+//! (Rust's own prints to standard error), and a host built with `panic = "abort"` is not protected.
+//!
+//! Sound of any length is read in bounded memory with [`Reader`] (all channels) or [`MonoStream`] (mixed to mono, at a rate
+//! of choice); [`decode`] holds all of it. Each of these belongs to one thread at a time and may move between threads.
+//!
+//! ```
+//! use dubcore::media::{self, Limits, MonoStream, WavFormat};
+//! use dubcore::{Audio, Job};
+//!
+//! let tone = (0..44_100).map(|i| (i as f32 * 0.06).sin() * 0.5).collect();
+//! let dir = std::env::temp_dir().join(format!("dubcore-media-{}", std::process::id()));
+//! std::fs::create_dir_all(&dir).unwrap();
+//! let path = dir.join("tone.wav");
+//! media::write_wav(&path, &Audio::new(tone, 44_100)?, WavFormat::I16)?;
+//!
+//! // All at once ...
+//! let audio = media::decode(&path.as_path().into(), &Limits::default(), &Job::new())?;
+//! assert_eq!((audio.len(), audio.rate()), (44_100, 44_100));
+//!
+//! // ... or bit by bit, at the rate a model wants.
+//! let mut stream = MonoStream::open(&path.as_path().into(), &Limits::default(), 16_000)?;
+//! let mut samples = Vec::new();
+//! while stream.read(&mut samples)? > 0 {}
+//! assert_eq!(samples.len(), 16_000);
+//! # std::fs::remove_dir_all(&dir).unwrap();
+//! # Ok::<(), dubcore::Error>(())
+//! ```
+
+mod container;
+mod decode;
+mod stream;
+mod wav;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::audio::Audio;
+use crate::stage::setters;
+
+pub use decode::{Reader, decode};
+pub use stream::MonoStream;
+pub use wav::{WavFile, WavFormat, WavWriter, write_wav};
+
+/// Where media come from. Cloning is cheap.
+#[non_exhaustive]
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A file. It is read while the [`Reader`] lives, and must not change meanwhile.
+    Path(PathBuf),
+    /// A whole media file in memory.
+    Bytes(Arc<[u8]>),
+    /// Sound that is decoded already: one channel.
+    Audio(Audio),
+}
+
+impl From<PathBuf> for Input {
+    fn from(path: PathBuf) -> Self {
+        Self::Path(path)
+    }
+}
+
+impl From<&Path> for Input {
+    fn from(path: &Path) -> Self {
+        Self::Path(path.into())
+    }
+}
+
+impl From<&str> for Input {
+    fn from(path: &str) -> Self {
+        Self::Path(path.into())
+    }
+}
+
+impl From<Arc<[u8]>> for Input {
+    fn from(bytes: Arc<[u8]>) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+impl From<Vec<u8>> for Input {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Bytes(bytes.into())
+    }
+}
+
+impl From<Audio> for Input {
+    fn from(audio: Audio) -> Self {
+        Self::Audio(audio)
+    }
+}
+
+/// How much is accepted. More is refused with `LimitExceeded`, which names the limit and the value: at once where the file
+/// tells beforehand, else when it is reached.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest sound. Default: 4 hours.
+    pub max_duration: Duration,
+    /// Most channels. Default: 8.
+    pub max_channels: usize,
+    /// Largest file, in bytes. Default: 8 GiB.
+    pub max_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_duration: Duration::from_secs(4 * 3600), max_channels: 8, max_bytes: 8 << 30 }
+    }
+}
+
+setters! { Limits:
+    /// Sets [`Limits::max_duration`].
+    max_duration: Duration,
+    /// Sets [`Limits::max_channels`].
+    max_channels: usize,
+    /// Sets [`Limits::max_bytes`].
+    max_bytes: u64,
+}

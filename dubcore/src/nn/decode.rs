@@ -1,0 +1,297 @@
+//! From logits to tokens: greedy and beam search over a batch, with rules that forbid or force tokens.
+//!
+//! Follows `generate` of transformers: the same order of rules, beam scores divided by length, the same end of search.
+
+use super::Ctx;
+use crate::error::{Error, Result};
+
+/// What the search asks of a decoder.
+pub(crate) trait Model {
+    /// Feeds each row's new tokens (all rows equally many) and returns its logits for the next one.
+    fn step(&mut self, ctx: &Ctx<'_>, tokens: &[Vec<u32>]) -> Result<Vec<Vec<f32>>>;
+
+    /// Row `i` from now on continues what was row `rows[i]`.
+    fn select(&mut self, rows: &[usize]) -> Result<()>;
+}
+
+/// What may come next.
+pub(crate) trait Rules {
+    /// Changes `scores` (logits, or log-probabilities in a beam search) of the token behind `generated`.
+    fn apply(&self, generated: &[u32], scores: &mut [f32]);
+}
+
+/// How to search.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Search {
+    /// 1 is greedy.
+    pub(crate) beams: usize,
+    /// Most tokens to generate, end token included.
+    pub(crate) max_new: usize,
+    /// The token that ends a sequence.
+    pub(crate) end: u32,
+    /// Beam scores are divided by length to this power.
+    pub(crate) length_penalty: f32,
+    /// Whether a sentence ends as soon as it has `beams` finished hypotheses.
+    pub(crate) early_stopping: bool,
+}
+
+/// A finished sequence.
+#[derive(Clone, Debug)]
+pub(crate) struct Hypothesis {
+    /// Generated tokens, the end token included where it was reached.
+    pub(crate) tokens: Vec<u32>,
+    /// Sum of log-probabilities by length (to the length penalty).
+    pub(crate) score: f32,
+}
+
+/// Decodes a batch, each row behind its prompt (all equally long). Returns the hypotheses of each, best first.
+///
+/// `advance` hears of each step, with the number of rows still running.
+pub(crate) fn generate(
+    ctx: &Ctx<'_>,
+    model: &mut impl Model,
+    prompts: &[Vec<u32>],
+    rules: &impl Rules,
+    search: &Search,
+    advance: &mut dyn FnMut(usize, usize),
+) -> Result<Vec<Vec<Hypothesis>>> {
+    if prompts.is_empty() {
+        return Ok(Vec::new());
+    }
+    if search.beams <= 1 {
+        Ok(greedy(ctx, model, prompts, rules, search, advance)?.into_iter().map(|h| vec![h]).collect())
+    } else {
+        beam(ctx, model, prompts, rules, search, advance)
+    }
+}
+
+fn greedy(
+    ctx: &Ctx<'_>,
+    model: &mut impl Model,
+    prompts: &[Vec<u32>],
+    rules: &impl Rules,
+    search: &Search,
+    advance: &mut dyn FnMut(usize, usize),
+) -> Result<Vec<Hypothesis>> {
+    let mut done: Vec<Hypothesis> = prompts.iter().map(|_| Hypothesis { tokens: Vec::new(), score: 0.0 }).collect();
+    let mut running: Vec<usize> = (0..prompts.len()).collect();
+    let mut feed: Vec<Vec<u32>> = prompts.to_vec();
+    for step in 0..search.max_new {
+        ctx.check()?;
+        advance(step, running.len());
+        let logits = model.step(ctx, &feed)?;
+        let mut stay = Vec::new();
+        feed.clear();
+        for (slot, mut scores) in logits.into_iter().enumerate() {
+            let row = &mut done[running[slot]];
+            rules.apply(&row.tokens, &mut scores);
+            let (token, logprob) = best(&scores)?;
+            row.tokens.push(token);
+            row.score += logprob;
+            if token != search.end {
+                stay.push(slot);
+                feed.push(vec![token]);
+            }
+        }
+        if stay.is_empty() {
+            break;
+        }
+        // Rows that ended leave the batch, so that the rest does not pay for them.
+        if stay.len() < running.len() {
+            model.select(&stay)?;
+            running = stay.into_iter().map(|slot| running[slot]).collect();
+        }
+    }
+    for row in &mut done {
+        row.score /= (row.tokens.len().max(1) as f32).powf(search.length_penalty);
+    }
+    Ok(done)
+}
+
+/// The highest score's token and its log-probability.
+fn best(scores: &[f32]) -> Result<(u32, f32)> {
+    let (mut at, mut max) = (0, f32::NEG_INFINITY);
+    for (i, s) in scores.iter().enumerate() {
+        if *s > max {
+            (at, max) = (i, *s);
+        }
+    }
+    let total: f32 = scores.iter().map(|s| (s - max).exp()).sum();
+    if max == f32::NEG_INFINITY || !total.is_finite() {
+        return Err(Error::internal("the model's output is not a number, or every token is forbidden"));
+    }
+    Ok((at as u32, -total.ln()))
+}
+
+/// The search's state of one sentence.
+struct Sentence {
+    /// Open hypotheses and the sums of their log-probabilities, best first.
+    open: Vec<(Vec<u32>, f32)>,
+    /// Finished ones by score, best first, at most `beams`.
+    finished: Vec<Hypothesis>,
+}
+
+/// A continuation: which open hypothesis, by which token, at what sum.
+#[derive(Clone, Copy)]
+struct Candidate {
+    from: usize,
+    token: u32,
+    sum: f32,
+}
+
+fn beam(
+    ctx: &Ctx<'_>,
+    model: &mut impl Model,
+    prompts: &[Vec<u32>],
+    rules: &impl Rules,
+    search: &Search,
+    advance: &mut dyn FnMut(usize, usize),
+) -> Result<Vec<Vec<Hypothesis>>> {
+    let mut sentences: Vec<Sentence> =
+        prompts.iter().map(|_| Sentence { open: vec![(Vec::new(), 0.0)], finished: Vec::new() }).collect();
+    let mut running: Vec<usize> = (0..prompts.len()).collect();
+    let mut feed: Vec<Vec<u32>> = prompts.to_vec();
+    for step in 0..search.max_new {
+        ctx.check()?;
+        advance(step, running.len());
+        let mut logits = model.step(ctx, &feed)?.into_iter();
+        let (mut select, mut next, mut base) = (Vec::new(), Vec::new(), 0);
+        feed.clear();
+        for &row in &running {
+            let sentence = &mut sentences[row];
+            let width = sentence.open.len();
+            let candidates = continuations(&sentence.open, logits.by_ref().take(width), rules, search)?;
+            if sentence.advance(&candidates, step, search) {
+                next.push(row);
+                select.extend(sentence.origins(&candidates, search).map(|from| base + from));
+                feed.extend(sentence.open.iter().map(|(tokens, _)| vec![tokens[step]]));
+            }
+            base += width;
+        }
+        if next.is_empty() {
+            break;
+        }
+        model.select(&select)?;
+        running = next;
+    }
+    Ok(sentences.into_iter().map(|s| s.finished).collect())
+}
+
+/// The `2 * beams` best continuations of a sentence, best first.
+fn continuations(
+    open: &[(Vec<u32>, f32)],
+    logits: impl Iterator<Item = Vec<f32>>,
+    rules: &impl Rules,
+    search: &Search,
+) -> Result<Vec<Candidate>> {
+    let keep = 2 * search.beams;
+    let mut all: Vec<Candidate> = Vec::with_capacity(2 * keep);
+    for (from, ((tokens, sum), mut scores)) in open.iter().zip(logits).enumerate() {
+        let max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let total: f32 = scores.iter().map(|s| (s - max).exp()).sum();
+        if !(max.is_finite() && total.is_finite()) {
+            return Err(Error::internal("the model's output is not a number"));
+        }
+        let log_total = max + total.ln();
+        scores.iter_mut().for_each(|s| *s -= log_total);
+        rules.apply(tokens, &mut scores);
+        // What is below the worst that is kept need not be sorted.
+        let mut bar = if all.len() >= keep { all[keep - 1].sum } else { f32::NEG_INFINITY };
+        for (token, s) in scores.iter().enumerate().filter(|(_, s)| **s > f32::NEG_INFINITY) {
+            if sum + s > bar {
+                all.push(Candidate { from, token: token as u32, sum: sum + s });
+                if all.len() >= 4 * keep {
+                    bar = prune(&mut all, keep);
+                }
+            }
+        }
+        prune(&mut all, keep);
+    }
+    Ok(all)
+}
+
+/// Keeps the best, in order; ties go to the earlier hypothesis and the lower token. Returns the last one's sum.
+fn prune(all: &mut Vec<Candidate>, keep: usize) -> f32 {
+    all.sort_by(|a, b| b.sum.total_cmp(&a.sum).then(a.from.cmp(&b.from)).then(a.token.cmp(&b.token)));
+    all.truncate(keep);
+    if all.len() < keep { f32::NEG_INFINITY } else { all[keep - 1].sum }
+}
+
+impl Sentence {
+    /// Takes the step's candidates in; whether the sentence goes on.
+    fn advance(&mut self, candidates: &[Candidate], step: usize, search: &Search) -> bool {
+        let length = (step + 1) as f32;
+        let scale = length.powf(search.length_penalty);
+        let full = step + 1 >= search.max_new;
+        for c in candidates.iter().take(search.beams).filter(|c| full || c.token == search.end) {
+            let mut tokens = self.open[c.from].0.clone();
+            tokens.push(c.token);
+            self.finished.push(Hypothesis { tokens, score: c.sum / scale });
+        }
+        self.finished.sort_by(|a, b| b.score.total_cmp(&a.score));
+        self.finished.truncate(search.beams);
+        if full {
+            return false;
+        }
+        self.open = candidates
+            .iter()
+            .filter(|c| c.token != search.end)
+            .take(search.beams)
+            .map(|c| {
+                let mut tokens = self.open[c.from].0.clone();
+                tokens.push(c.token);
+                (tokens, c.sum)
+            })
+            .collect();
+        let Some((_, best_sum)) = self.open.first() else { return false };
+        if self.finished.len() < search.beams {
+            return true;
+        }
+        // An open hypothesis is taken at its present length: none that scores below all finished ones can catch up.
+        let worst = self.finished.last().map_or(f32::NEG_INFINITY, |h| h.score);
+        !search.early_stopping && best_sum / scale > worst
+    }
+
+    /// For each open hypothesis, which of the former ones it continues.
+    fn origins<'a>(&self, candidates: &'a [Candidate], search: &Search) -> impl Iterator<Item = usize> + use<'a> {
+        let end = search.end;
+        candidates.iter().filter(move |c| c.token != end).take(self.open.len()).map(|c| c.from)
+    }
+}
+
+/// Rules of a configuration: words that must not come up, and a token forced at one step.
+pub(crate) struct Fixed {
+    /// Sequences of tokens, none empty.
+    pub(crate) bad_words: Vec<Vec<u32>>,
+    /// The token that must come at the given step.
+    pub(crate) forced: Option<(usize, u32)>,
+}
+
+impl Rules for Fixed {
+    fn apply(&self, generated: &[u32], scores: &mut [f32]) {
+        for word in &self.bad_words {
+            if let Some((last, before)) = word.split_last()
+                && generated.ends_with(before)
+            {
+                forbid(scores, &[*last]);
+            }
+        }
+        if let Some((step, token)) = self.forced
+            && generated.len() == step
+        {
+            scores.fill(f32::NEG_INFINITY);
+            if let Some(s) = scores.get_mut(token as usize) {
+                *s = 0.0;
+            }
+        }
+    }
+}
+
+/// Forbids tokens.
+pub(crate) fn forbid(scores: &mut [f32], tokens: &[u32]) {
+    for token in tokens {
+        if let Some(s) = scores.get_mut(*token as usize) {
+            *s = f32::NEG_INFINITY;
+        }
+    }
+}

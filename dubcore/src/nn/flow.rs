@@ -1,0 +1,83 @@
+//! The normalising flow of VITS (Kim et al. 2021): from the text's prior to the decoder's latents.
+
+use super::conv::ConvSpec;
+use super::rows::{RowConv, with_values};
+use super::wavenet::WaveNet;
+pub(crate) use super::wavenet::WaveNetSpec;
+use super::weights::Weights;
+use super::{Act, Ctx};
+use crate::error::{Error, Result};
+
+/// Volume-preserving affine coupling layers (Glow-TTS), run backwards.
+pub(crate) struct ResidualCoupling {
+    layers: Vec<Coupling>,
+    channels: usize,
+}
+
+struct Coupling {
+    pre: RowConv,
+    wavenet: WaveNet,
+    post: RowConv,
+}
+
+impl ResidualCoupling {
+    /// Reads `flows.0..count` over an even number of `channels`.
+    pub(crate) fn load(w: &Weights, channels: usize, count: usize, spec: WaveNetSpec) -> Result<Self> {
+        let half = channels / 2;
+        let mut layers = Vec::new();
+        for i in 0..count {
+            let w = w.at("flows").at(i);
+            layers.push(Coupling {
+                pre: RowConv::load(&w.at("conv_pre"), ConvSpec::same(half, spec.channels, 1), true)?,
+                wavenet: WaveNet::load(&w.at("wavenet"), spec)?,
+                post: RowConv::load(&w.at("conv_post"), ConvSpec::same(spec.channels, half, 1), true)?,
+            });
+        }
+        Ok(Self { layers, channels })
+    }
+
+    /// The latents of a sample of the prior, both `[1, frames, channels]`, in the voice of `speaker` `[1, 1, n]`.
+    pub(crate) fn reverse(&self, ctx: &Ctx<'_>, prior: &Act, speaker: Option<&Act>) -> Result<Act> {
+        let half = self.channels / 2;
+        let mut scratch = Vec::new();
+        let speaker = speaker.map(Act::values).transpose()?;
+        let mut z = prior.values()?;
+        for layer in self.layers.iter().rev() {
+            ctx.check()?;
+            z.chunks_exact_mut(self.channels).for_each(<[f32]>::reverse);
+            let first: Vec<f32> = z.chunks_exact(self.channels).flat_map(|row| &row[..half]).copied().collect();
+            let h = layer.wavenet.apply(ctx, layer.pre.apply(&first, &mut scratch), speaker.as_deref())?;
+            let mean = layer.post.apply(&h, &mut scratch);
+            for (row, mean) in z.chunks_exact_mut(self.channels).zip(mean.chunks_exact(half)) {
+                row[half..].iter_mut().zip(mean).for_each(|(z, m)| *z -= m);
+            }
+        }
+        Act::new(z, prior.shape()?)
+    }
+}
+
+/// Draws from the prior: `stats` `[1, tokens, 2 channels]` holds each token's mean and log deviation, which stand for as
+/// many frames as `durations` says; `noise` is `[frames, channels]` in that order, or empty for none.
+///
+/// A text without any frame gets one of zero mean and unit deviation, as in the reference.
+pub(crate) fn sample_prior(stats: &Act, durations: &[usize], noise: &[f32], scale: f32) -> Result<Act> {
+    let (_, tokens, both) = stats.shape()?;
+    let channels = both / 2;
+    let frames = durations.iter().sum::<usize>().max(1);
+    if durations.len() != tokens || !(noise.is_empty() || noise.len() == frames * channels) {
+        return Err(Error::internal("durations or noise do not fit the text"));
+    }
+    let mut z = Vec::with_capacity(frames * channels);
+    with_values(&stats.0, |stats| {
+        let silence = vec![0.0; both];
+        let rows = stats.chunks_exact(both).zip(durations).flat_map(|(row, n)| std::iter::repeat_n(row, *n));
+        for (i, row) in rows.chain(std::iter::once(&silence[..])).take(frames).enumerate() {
+            let (mean, log_deviation) = row.split_at(channels);
+            match noise.get(i * channels..(i + 1) * channels) {
+                Some(noise) => z.extend((0..channels).map(|c| mean[c] + noise[c] * log_deviation[c].exp() * scale)),
+                None => z.extend_from_slice(mean),
+            }
+        }
+    })?;
+    Act::new(z, (1, frames, channels))
+}
