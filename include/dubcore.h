@@ -151,8 +151,9 @@ const char *dub_error_message(const dub_error *error);
  * Dubs one file with the models embedded in the library.
  *
  * Reads the media file `input`, whose language is `from` (NULL: the models' own), and writes into the directory
- * `out_dir`, which is made if need be, NAME.LANG.wav, .srt, .vtt and .json: NAME is the input's name without its
- * ending, LANG the code of `to`. Languages are BCP-47 or ISO 639 codes ("en", "es-MX", "spa").
+ * `out_dir`, which is made if need be, NAME.LANG.wav, .srt, .vtt and .json, where NAME is the input's name without its
+ * ending and LANG the code of `to`, and .srt and .vtt of the original under its own code. Languages are BCP-47 or
+ * ISO 639 codes ("en", "es-MX", "spa").
  *
  * Returns when the dub is done. On failure no file is left that looks finished. `error` may be NULL.
  */

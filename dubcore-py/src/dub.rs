@@ -26,10 +26,10 @@ struct Line {
     source: String,
     /// What is said instead.
     target: String,
-    /// How much faster than it would by itself the voice speaks to fit.
-    speed: f64,
-    /// Seconds by which the speech is too long for its place all the same; 0 if it fits.
-    overflow: f64,
+    /// How much faster than its own pace the voice speaks to fit; `None` where nothing is spoken.
+    speed: Option<f64>,
+    /// Whether it did not fit within the natural bounds, so that it was hurried beyond them, or cut.
+    overflow: bool,
 }
 
 #[pymethods]
@@ -63,7 +63,7 @@ impl Dub {
 /// Dubs the media file `path` into the language `to` with the embedded models.
 ///
 /// `from_` is the language spoken in it, by default the models' own. Into the directory `out`, by default the input's
-/// own, go NAME.LANG.wav, .srt, .vtt and .json. Languages are BCP-47 or ISO 639 codes: "es", "es-MX", "spa".
+/// own, go NAME.LANG.wav, .srt, .vtt and .json, and the original's subtitles. Languages are BCP-47 or ISO 639 codes: "es", "es-MX", "spa".
 #[pyfunction]
 #[pyo3(signature = (path, *, to, from_ = None, out = None))]
 fn dub(py: Python<'_>, path: PathBuf, to: &str, from_: Option<&str>, out: Option<PathBuf>) -> PyResult<Dub> {
@@ -88,11 +88,11 @@ fn finished(py: Python<'_>, dub: &dubcore::Dub) -> PyResult<Dub> {
 
 fn line(line: &dubcore::Line) -> Line {
     Line {
-        start: line.segment.span.start.as_secs_f64(),
-        end: line.segment.span.end.as_secs_f64(),
-        source: line.segment.text.clone(),
+        start: line.source.span.start.as_secs_f64(),
+        end: line.source.span.end.as_secs_f64(),
+        source: line.source.text.clone(),
         target: line.text.clone(),
-        speed: line.speed,
-        overflow: line.overflow.as_secs_f64(),
+        speed: line.placement.map(|p| p.speed),
+        overflow: line.placement.is_some_and(|p| p.overflow),
     }
 }

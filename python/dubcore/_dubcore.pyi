@@ -66,12 +66,12 @@ class Line:
         """What is said instead."""
 
     @property
-    def speed(self) -> float:
-        """How much faster than it would by itself the voice speaks to fit."""
+    def speed(self) -> float | None:
+        """How much faster than its own pace the voice speaks to fit; None where nothing is spoken."""
 
     @property
-    def overflow(self) -> float:
-        """Seconds by which the speech is too long for its place all the same; 0 if it fits."""
+    def overflow(self) -> bool:
+        """Whether it did not fit within the natural bounds, so that it was hurried beyond them, or cut."""
 
 @final
 class Dub:
@@ -103,5 +103,5 @@ def dub(
     """Dubs the media file `path` into the language `to` with the embedded models.
 
     `from_` is the language spoken in it, by default the models' own. Into the directory `out`, by default the input's
-    own, go NAME.LANG.wav, .srt, .vtt and .json. Languages are BCP-47 or ISO 639 codes: "es", "es-MX", "spa".
+    own, go NAME.LANG.wav, .srt, .vtt and .json, and the original's subtitles. Languages are BCP-47 or ISO 639 codes: "es", "es-MX", "spa".
     """

@@ -33,9 +33,9 @@ def test_version_is_cargos():
     assert f'version = "{dubcore.__version__}"' in manifest
 
 
-def test_a_dub_writes_four_files(made):
-    stem = f"{CLIP.stem}.es"
-    assert sorted(f.name for f in made.files) == [f"{stem}.{e}" for e in ("json", "srt", "vtt", "wav")]
+def test_a_dub_writes_the_track_and_its_texts(made):
+    endings = ("en.srt", "en.vtt", "es.json", "es.srt", "es.vtt", "es.wav")
+    assert sorted(f.name for f in made.files) == [f"{CLIP.stem}.{e}" for e in endings]
     assert all(f.stat().st_size > 0 for f in made.files)
     # Nothing else: no unfinished file either.
     assert sorted(made.files[0].parent.iterdir()) == sorted(made.files)
@@ -56,7 +56,7 @@ def test_lines_tell_what_is_said_when(made):
     for line in made.lines:
         assert 0 <= line.start < line.end
         assert line.source.strip() and line.target.strip()
-        assert line.speed > 0 and line.overflow >= 0
+        assert line.speed > 0 and line.overflow in (False, True)
     assert [line.start for line in made.lines] == sorted(line.start for line in made.lines)
     assert repr(made).startswith("Dub(") and repr(made.lines[0]).startswith("Line(")
     with pytest.raises(AttributeError):

@@ -104,13 +104,13 @@ fn sample(project: &Project) -> Result<PathBuf> {
     clips.into_iter().next().with_context(|| format!("{} has no .wav", dir.display()))
 }
 
-/// Checks the four files of a dub; gives what to say about them, and the track's bytes.
+/// Checks the files of a dub; gives what to say about them, and the track's bytes.
 fn written(sample: &Path, out: &Path) -> Result<(String, Vec<u8>)> {
     let stem = sample.file_stem().context("a clip has a name")?.to_string_lossy();
     let mut names: Vec<_> =
         std::fs::read_dir(out)?.map(|e| Ok(e?.file_name().to_string_lossy().into_owned())).collect::<Result<_>>()?;
     names.sort();
-    let wanted = ["json", "srt", "vtt", "wav"].map(|ending| format!("{stem}.es.{ending}"));
+    let wanted = ["en.srt", "en.vtt", "es.json", "es.srt", "es.vtt", "es.wav"].map(|ending| format!("{stem}.{ending}"));
     ensure!(names == wanted, "the dub left {names:?}, not {wanted:?}");
     let read = |ending: &str| std::fs::read(out.join(format!("{stem}.es.{ending}")));
     ensure!(String::from_utf8(read("srt")?)?.contains(" --> "), "the SRT has no line");
