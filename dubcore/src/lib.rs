@@ -21,6 +21,7 @@ pub mod stage;
 mod stretch;
 pub mod subtitle;
 mod sync;
+mod text;
 mod vad;
 
 pub use audio::{Audio, RATES, Span, resampled_len, samples_to_time, time_to_samples};

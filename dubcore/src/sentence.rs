@@ -93,6 +93,12 @@ impl Merger {
     }
 }
 
+/// The sentences of `text`, trimmed; the text itself where none is found.
+pub(crate) fn sentences_of(lang: Lang, text: &str) -> Vec<String> {
+    let found: Vec<String> = sentences(lang, text).iter().map(|s| s.trim().to_owned()).filter(|s| !s.is_empty()).collect();
+    if found.is_empty() { vec![text.to_owned()] } else { found }
+}
+
 /// The sentences of `text`, which they make up without a gap.
 fn sentences(lang: Lang, text: &str) -> Vec<String> {
     let mut out: Vec<String> = Vec::new();

@@ -184,8 +184,11 @@ mod tests {
 
     #[test]
     fn srt_is_written() {
-        let cues =
-            [cue(0.0, 1.4996, "Hello --> you & <me>"), cue(1.5, 2.0, " \n "), cue(359_999.9996, 360_001.0, "Late\n\nline\0two")];
+        let cues = [
+            cue(0.0, 1.4996, "Hello --> you & <me>"),
+            cue(1.5, 2.0, " \n "),
+            cue(360_000.0 - 0.0004, 360_001.0, "Late\n\nline\0two"),
+        ];
         let want =
             "1\n00:00:00,000 --> 00:00:01,500\nHello → you & <me>\n\n2\n100:00:00,000 --> 100:00:01,000\nLate line two\n\n";
         assert_eq!(srt(&cues).unwrap(), want);

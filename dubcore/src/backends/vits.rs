@@ -34,6 +34,7 @@ use crate::nn::weights::Weights;
 use crate::nn::{self, Act, Ctx};
 use crate::runtime::Job;
 use crate::source::ModelFiles;
+use crate::text::spell_out;
 use crate::stage::{Metadata, Speech, StageInfo, Tts, TtsOptions};
 
 pub(crate) const BACKEND: Backend = Backend { model_types: &["vits"], load };
@@ -220,15 +221,17 @@ impl Vits {
 
     /// The text as the voice can read it.
     ///
-    /// The hook of the text front end (digits and symbols to words); until that is there, the text as it is, with line
-    /// breaks and tabs as the spaces that they stand for.
+    /// The text as the voice can say it: digits and symbols in words, line breaks and tabs as the spaces they stand for.
     fn front_end(&self, text: &str) -> Result<String> {
         let length = text.chars().count();
         if length > MAX_TEXT {
             let what = format!("a text of {length} characters is over the limit of {MAX_TEXT}: synthesize it in parts");
             return Err(Error::new(ErrorKind::LimitExceeded, what));
         }
-        Ok(text.chars().map(|c| if c.is_whitespace() { ' ' } else { c }).collect())
+        let text: String = text.chars().map(|c| if c.is_whitespace() { ' ' } else { c }).collect();
+        let knows = |c: char| self.tokenizer.knows(c) || c.to_lowercase().all(|c| self.tokenizer.knows(c));
+        // A voice that does not say what it speaks gets the text as it is: there are no rules to read it by.
+        self.info.to.first().map_or(Ok(text.clone()), |lang| spell_out(&text, *lang, &knows))
     }
 
     /// Hands each piece of `text`, read, to `each`, with its number and the manner of speaking.

@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fit::{fit, latest_end, plan_rate};
 use crate::lang::Lang;
 use crate::runtime::Job;
-use crate::sentence::{MergeOptions, Merger};
+use crate::sentence::{MergeOptions, Merger, sentences_of};
 use crate::stage::{Segment, Translation, TtsOptions};
 
 use super::dub::{Dub, FailedLine, Line, Placement, StageTimes};
@@ -218,17 +218,21 @@ impl Run {
 
     fn translate(&mut self, sentences: Vec<(Segment, Option<String>)>) -> Result<()> {
         let began = Instant::now();
-        let todo: Vec<&str> = sentences.iter().filter(|s| s.1.is_none()).map(|s| s.0.text.as_str()).collect();
+        let from = self.from.or_else(|| self.dubber.translator.as_ref()?.info().from.first().copied()).unwrap_or(Lang::EN);
+        // A line may hold several sentences; translators are made for one at a time.
+        let parts: Vec<Vec<String>> = sentences
+            .iter()
+            .map(|(segment, given)| if given.is_some() { Vec::new() } else { sentences_of(from, &segment.text) })
+            .collect();
+        let todo: Vec<&str> = parts.iter().flatten().map(String::as_str).collect();
         let mut found = match &self.dubber.translator {
             Some(translator) if !todo.is_empty() => {
-                let info = translator.info();
-                let from = self.from.or(info.from.first().copied()).unwrap_or(Lang::EN);
                 let opts = Dubber::translate_options(&self.request, from);
                 translator.translate(&todo, &opts, &self.job.quiet()).into_iter()
             }
             _ => Vec::<Result<Translation>>::new().into_iter(),
         };
-        for (segment, given) in sentences {
+        for ((segment, given), parts) in sentences.into_iter().zip(&parts) {
             let text = match (given, &self.dubber.translator) {
                 (Some(text), _) => Ok(text),
                 (None, None) => Ok(segment.text.clone()),
