@@ -1,1 +1,147 @@
-fn main() {}
+//! The project's tasks. `cargo xtask test` checks everything that a change can break; `cargo xtask test --long` what
+//! takes too long for every change. A name behind either runs that group alone.
+//!
+//! A group is a row of [`GROUPS`] and a function that says what it counted.
+
+mod c;
+mod long;
+mod python;
+mod rust;
+mod shell;
+mod tree;
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use clap::Parser;
+
+use shell::{Needs, Project};
+
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+enum Task {
+    /// Run the tests: all groups, or those named.
+    Test {
+        /// Run the groups that take up to an hour each, instead of the everyday ones.
+        #[arg(long)]
+        long: bool,
+        /// Only these groups.
+        groups: Vec<String>,
+    },
+}
+
+/// A row of the table of test groups.
+struct Group {
+    name: &'static str,
+    about: &'static str,
+    long: bool,
+    /// What it wants from the machine, checked before any group runs.
+    needs: &'static [Needs],
+    run: fn(&Project) -> Result<Tally>,
+}
+
+/// In the order they run: what fails fastest comes first.
+const GROUPS: &[Group] = &[
+    Group { name: "tree", about: "tracked files keep the house rules", long: false, needs: &[], run: tree::check },
+    Group { name: "fmt", about: "rustfmt would change nothing", long: false, needs: &[], run: rust::fmt },
+    Group { name: "clippy", about: "no lint of any crate, in any target", long: false, needs: &[Needs::Gcc], run: rust::clippy },
+    Group { name: "rust", about: "unit and integration tests", long: false, needs: &[Needs::Gcc], run: rust::test },
+    Group { name: "doc", about: "examples in the documentation", long: false, needs: &[Needs::Gcc], run: rust::doctest },
+    Group { name: "docs", about: "the reference builds without a warning", long: false, needs: &[Needs::Gcc], run: rust::docs },
+    Group { name: "c", about: "header, examples and misuse", long: false, needs: &[Needs::Gcc], run: c::test },
+    Group { name: "python", about: "the wheel, installed", long: false, needs: &[Needs::Gcc, Needs::Python], run: python::test },
+    Group { name: "deny", about: "licences and origins of dependencies", long: true, needs: &[Needs::Gcc], run: long::deny },
+    Group { name: "asan", about: "unit tests under AddressSanitizer", long: true, needs: &[Needs::Gcc], run: long::asan },
+];
+
+/// What a group counted.
+#[derive(Default)]
+struct Tally {
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+    /// What failed, by name.
+    failures: Vec<String>,
+}
+
+impl Tally {
+    fn passed(passed: usize) -> Self {
+        Self { passed, ..Self::default() }
+    }
+
+    /// Counts one check, and says how it went.
+    fn check(&mut self, what: impl Into<String>, holds: bool) {
+        let what = what.into();
+        println!("{} {what}", if holds { "ok" } else { "FAILED" });
+        match holds {
+            true => self.passed += 1,
+            false => self.fail(what),
+        }
+    }
+
+    fn fail(&mut self, what: impl Into<String>) {
+        self.failed += 1;
+        self.failures.push(what.into());
+    }
+}
+
+fn main() -> ExitCode {
+    let Task::Test { long, groups } = Task::parse();
+    match test(long, &groups) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(e) => {
+            eprintln!("xtask: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn test(long: bool, named: &[String]) -> Result<bool> {
+    for name in named {
+        if !GROUPS.iter().any(|g| g.name == name && g.long == long) {
+            let known: Vec<_> = GROUPS.iter().filter(|g| g.long == long).map(|g| format!("  {:8} {}", g.name, g.about)).collect();
+            bail!("there is no group {name:?} {} --long; there are\n{}", if long { "with" } else { "without" }, known.join("\n"));
+        }
+    }
+    let chosen: Vec<_> =
+        GROUPS.iter().filter(|g| g.long == long && (named.is_empty() || named.iter().any(|n| n == g.name))).collect();
+    let project = Project::find()?;
+    shell::provide(chosen.iter().flat_map(|g| g.needs))?;
+
+    let mut rows = Vec::new();
+    for group in chosen {
+        println!("\n=== {}: {}", group.name, group.about);
+        let start = Instant::now();
+        let tally = (group.run)(&project).unwrap_or_else(|e| {
+            println!("{}: {e:#}", group.name);
+            Tally { failed: 1, failures: vec![format!("{e:#}")], ..Tally::default() }
+        });
+        let tally = match tally.passed + tally.failed {
+            0 => Tally { failed: 1, failures: vec!["it checked nothing".into()], ..tally },
+            _ => tally,
+        };
+        println!("=== {}: {} passed, {} failed", group.name, tally.passed, tally.failed);
+        rows.push((group.name, tally, start.elapsed()));
+    }
+    Ok(summary(&rows))
+}
+
+/// Prints the outcome of the run, and tells whether all is well.
+fn summary(rows: &[(&str, Tally, Duration)]) -> bool {
+    println!("\ngroup     passed  failed  skipped     time");
+    for (name, t, time) in rows {
+        println!("{name:8} {:7} {:7} {:8} {:7.1}s", t.passed, t.failed, t.skipped, time.as_secs_f64());
+    }
+    for (name, t, _) in rows {
+        t.failures.iter().for_each(|f| println!("FAILED {name}: {f}"));
+    }
+    let sum = |count: fn(&Tally) -> usize| rows.iter().map(|(_, t, _)| count(t)).sum::<usize>();
+    let (passed, failed, skipped) = (sum(|t| t.passed), sum(|t| t.failed), sum(|t| t.skipped));
+    match skipped {
+        0 => println!("\n{passed} passed, {failed} failed"),
+        _ => println!("\n{passed} passed, {failed} failed, {skipped} skipped"),
+    }
+    failed == 0
+}
