@@ -25,10 +25,6 @@ impl Linear {
         Ok(Self { weight: embedding.table.clone(), bias })
     }
 
-    pub(crate) fn forward(&self, _: &Ctx<'_>, x: &Act) -> Result<Act> {
-        Ok(Act(self.apply(&x.0)?))
-    }
-
     pub(in crate::nn) fn apply(&self, x: &Tensor) -> Result<Tensor> {
         // One matrix product over all rows; a product per batch entry would lose the larger blocks.
         let (b, t, c) = x.dims3()?;

@@ -59,11 +59,6 @@ impl Weights {
         self.info(name).is_some()
     }
 
-    /// The shape of a tensor.
-    pub(crate) fn shape(&self, name: &str) -> Result<Vec<usize>> {
-        self.info(name).map(|i| i.shape.clone()).ok_or_else(|| self.missing(name))
-    }
-
     /// The values of a tensor that must have exactly this shape.
     pub(crate) fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let info = self.info(name).ok_or_else(|| self.missing(name))?;
