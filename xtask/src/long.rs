@@ -40,6 +40,8 @@ pub(crate) fn asan(project: &Project) -> Result<Tally> {
     command.args(["run", "nightly", "cargo", "test", "--package", "dubcore", "--lib", "--no-fail-fast", "--target", target]);
     // The stable compiler that runs us must not be the one that it finds.
     command.env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO").env_remove("RUSTC");
+    // Nothing is shared with the stable build, and in its folder everyone else would wait for this one.
+    command.env("CARGO_TARGET_DIR", project.target.join("asan"));
     command.env("RUSTFLAGS", "-Zsanitizer=address").env("ASAN_OPTIONS", "detect_stack_use_after_return=1");
     counted(&mut command).context("under AddressSanitizer")
 }
