@@ -1,6 +1,7 @@
 //! Media in, dub out: [`Dubber`] composes a recogniser, a translator and a voice; [`Run`] is one dub in progress.
 
 mod dub;
+mod guard;
 mod listen;
 mod run;
 mod track;
@@ -18,6 +19,8 @@ use crate::mix::MixOptions;
 use crate::runtime::Job;
 use crate::source::{ModelRef, bundled};
 use crate::stage::{Stt, SttOptions, TranslateOptions, Translator, Tts, TtsOptions, setters};
+
+use guard::Guarded;
 
 pub use dub::{Dub, FailedLine, Line, Placement, StageTimes};
 pub use run::Run;
@@ -197,9 +200,14 @@ pub struct Dubber {
 }
 
 impl Dubber {
-    /// A pipeline of the given stages.
+    /// A pipeline of the given stages. What they do wrong (a panic, a result too few) is an `Internal` error of the lines
+    /// concerned.
     pub fn new(stt: Arc<dyn Stt>, translator: Option<Arc<dyn Translator>>, tts: Option<Arc<dyn Tts>>) -> Self {
-        Self { stt, translator, tts }
+        Self {
+            stt: Arc::new(Guarded(stt)),
+            translator: translator.map(|t| Arc::new(Guarded(t)) as Arc<dyn Translator>),
+            tts: tts.map(|t| Arc::new(Guarded(t)) as Arc<dyn Tts>),
+        }
     }
 
     /// A pipeline of models that `factory` loads: those named in `models`, the rest chosen by language among the
