@@ -291,12 +291,24 @@ impl Pipeline for Dubber {
         self.check_languages(request.from, request.to)?;
         request.fit.check()?;
         request.mix.check()?;
+        request.stt.check()?;
+        Self::translate_options(&request, Lang::EN).check()?;
+        request.tts.check()?;
+        if let Some(voice) = self.tts.as_ref().map(|t| t.info()).filter(|v| v.speakers > 0 && request.tts.speaker >= v.speakers) {
+            let what =
+                format!("speaker {} of {}, which has {}: they count from 0", request.tts.speaker, voice.model, voice.speakers);
+            return Err(Error::argument(what));
+        }
         let mut last = std::time::Duration::ZERO;
         for (i, line) in request.script.iter().enumerate() {
             if line.span.start < last || line.span.start >= line.span.end {
                 return Err(Error::argument(format!("script line {} is empty, or begins before the one before it ends", i + 1)));
             }
             last = line.span.end;
+        }
+        if last > request.limits.max_duration {
+            let what = format!("the script's last line ends at {last:?}, beyond max_duration {:?}", request.limits.max_duration);
+            return Err(Error::argument(what));
         }
         Run::new(self.clone(), request, job)
     }

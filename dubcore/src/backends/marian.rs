@@ -206,9 +206,7 @@ impl Marian {
 
     fn search(&self, opts: &TranslateOptions) -> Result<(Search, Fixed)> {
         let g = &self.generation;
-        if opts.beams > 16 {
-            return Err(Error::argument(format!("{} beams: use 1 to 16, or 0 for what the model was made for", opts.beams)));
-        }
+        opts.check()?;
         let beams = if opts.beams == 0 { g.num_beams.unwrap_or(1).clamp(1, 16) } else { opts.beams };
         if opts.alternatives >= beams {
             return Err(Error::argument(format!("{} alternatives need more than {beams} beams", opts.alternatives)));

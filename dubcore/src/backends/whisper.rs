@@ -339,9 +339,7 @@ impl Whisper {
 impl Stt for Whisper {
     fn transcribe(&self, audio: &Audio, opts: &SttOptions, job: &Job) -> Result<Transcript> {
         let began = Instant::now();
-        if opts.beams > 16 {
-            return Err(Error::argument(format!("{} beams: use 1 to 16", opts.beams)));
-        }
+        opts.check()?;
         let language = self.language(opts)?;
         job.check()?;
         let audio = audio.resample(self.info.sample_rate)?;
