@@ -46,7 +46,7 @@ impl Span {
 
 /// The sample nearest to `time` at `rate` Hz, in integer arithmetic: no drift however long the input.
 pub fn time_to_samples(time: Duration, rate: u32) -> u64 {
-    ((time.as_nanos() * u128::from(rate) + 500_000_000) / 1_000_000_000) as u64
+    u64::try_from((time.as_nanos() * u128::from(rate) + 500_000_000) / 1_000_000_000).unwrap_or(u64::MAX)
 }
 
 /// The time of sample `n` at `rate` Hz, to the nearest nanosecond, so that [`time_to_samples`] gives `n` back.

@@ -126,6 +126,12 @@ impl Error {
     pub(crate) fn internal(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Internal, message)
     }
+
+    /// `who` panicked; `panic` is what `catch_unwind` caught.
+    pub(crate) fn panicked(who: &str, panic: &(dyn std::any::Any + Send)) -> Self {
+        let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        Self::internal(format!("{who} panicked: {}", text.unwrap_or("it did not say why")))
+    }
 }
 
 impl fmt::Debug for Error {

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::backend::{self, Loaded, Stage};
 use crate::backends;
-use crate::cache::policy::{Admission, CachePolicy, KeepAll, MemoryBudget, Resident, Snapshot};
+use crate::cache::policy::{Admission, CachePolicy, Decision, KeepAll, MemoryBudget, Resident, Snapshot};
 use crate::device::Device;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::ModelKey;
@@ -55,6 +55,8 @@ struct Shared {
     policy: Box<dyn CachePolicy>,
     residents: RwLock<HashMap<Id, Arc<Entry>>>,
     flights: Mutex<HashMap<Id, Arc<Flight>>>,
+    /// How often `residents` has changed; written under their lock.
+    changes: AtomicU64,
     loads: AtomicU64,
     evictions: AtomicU64,
 }
@@ -127,6 +129,10 @@ impl Entry {
         }
     }
 
+    fn is(&self, key: &ModelKey) -> bool {
+        key.model == self.id.model && key.device == self.id.device
+    }
+
     fn is_free(&self) -> bool {
         self.in_use.load(Ordering::Acquire) == 0 && !self.pinned.load(Ordering::Acquire)
     }
@@ -179,6 +185,7 @@ impl FactoryBuilder {
             policy,
             residents: RwLock::default(),
             flights: Mutex::default(),
+            changes: AtomicU64::new(0),
             loads: AtomicU64::new(0),
             evictions: AtomicU64::new(0),
         })))
@@ -335,6 +342,7 @@ impl Factory {
                 }
                 gone.extend(residents.remove(&id));
             }
+            self.0.changes.fetch_add(1, Ordering::AcqRel);
         }
         self.0.evictions.fetch_add(gone.len() as u64, Ordering::AcqRel);
         Ok(())
@@ -342,8 +350,17 @@ impl Factory {
 
     /// Asks the policy again and evicts whom it names; returns how many went. For policies that judge by age.
     pub fn sweep(&self) -> usize {
-        let decision = self.decide(None);
-        self.evict(&decision.evict)
+        match self.decide(None, &self.residents().0) {
+            Ok(decision) => {
+                // Dropped after the lock: freeing gigabytes takes time.
+                let gone = self.evict(&decision.evict, &mut self.0.residents.write());
+                gone.len()
+            }
+            Err(e) => {
+                tracing::error!("nothing is evicted: {}", e.report());
+                0
+            }
+        }
     }
 
     /// What is loaded.
@@ -351,6 +368,7 @@ impl Factory {
         let now = Instant::now();
         let mut residents: Vec<ResidentStatus> = self
             .residents()
+            .0
             .into_iter()
             .map(|r| ResidentStatus {
                 key: r.key,
@@ -369,8 +387,10 @@ impl Factory {
         }
     }
 
-    fn residents(&self) -> Vec<Resident> {
-        self.0.residents.read().values().map(|e| e.resident()).collect()
+    /// The loaded models, and the count of changes that they are at.
+    fn residents(&self) -> (Vec<Resident>, u64) {
+        let residents = self.0.residents.read();
+        (residents.values().map(|e| e.resident()).collect(), self.0.changes.load(Ordering::Acquire))
     }
 
     /// The model, loaded if need be, kept from eviction until the lease is dropped.
@@ -444,37 +464,58 @@ impl Factory {
             in_use: AtomicU64::new(0),
             pinned: AtomicBool::new(false),
         });
-        let decision = self.decide(Some(&entry.resident()));
-        self.evict(&decision.evict);
-        match decision.newcomer {
-            Admission::Keep => {
-                self.0.residents.write().insert(id.clone(), entry.clone());
-            }
-            Admission::UseOnce => {}
-            Admission::Refuse(why) => {
-                return Err(Error::new(ErrorKind::OutOfMemory, format!("model {} is not admitted: {why}", id.model)));
-            }
-        }
+        self.admit(&entry)?;
         Ok(entry)
     }
 
-    /// The policy is the host's code: no lock is held while it thinks, and its answer is checked when carried out.
-    fn decide(&self, newcomer: Option<&Resident>) -> crate::cache::policy::Decision {
-        let residents = self.residents();
-        self.0.policy.decide(&Snapshot { residents: &residents, newcomer, now: Instant::now() })
+    /// Does with a newcomer, and with others for its sake, what the policy says. Where residents changed while it thought,
+    /// it is asked again: two newcomers at once must not both take the last room.
+    fn admit(&self, entry: &Arc<Entry>) -> Result<()> {
+        const TRIES: usize = 16;
+        // Declared before the lock: freeing gigabytes takes time.
+        let mut gone = Vec::new();
+        for tries in 1.. {
+            let (seen, changes) = self.residents();
+            let decision = self.decide(Some(&entry.resident()), &seen)?;
+            let mut residents = self.0.residents.write();
+            let taken = |r: &Resident| r.in_use == 0 && residents.values().any(|e| e.is(&r.key) && !e.is_free());
+            let changed = self.0.changes.load(Ordering::Acquire) != changes
+                || seen.iter().any(|r| decision.evict.contains(&r.key) && !r.pinned && taken(r));
+            if changed && tries < TRIES {
+                continue;
+            }
+            gone.extend(self.evict(&decision.evict, &mut residents));
+            match decision.newcomer {
+                Admission::Keep => {
+                    residents.insert(entry.id.clone(), entry.clone());
+                    self.0.changes.fetch_add(1, Ordering::AcqRel);
+                }
+                Admission::UseOnce => {}
+                Admission::Refuse(why) => {
+                    let what = format!("model {} is not admitted: {why}", entry.id.model);
+                    return Err(Error::new(ErrorKind::OutOfMemory, what));
+                }
+            }
+            break;
+        }
+        Ok(())
     }
 
-    fn evict(&self, keys: &[ModelKey]) -> usize {
-        // Dropped after the lock: freeing gigabytes takes time.
-        let mut gone = Vec::new();
-        if !keys.is_empty() {
-            let mut residents = self.0.residents.write();
-            let named = |e: &Entry| keys.iter().any(|k| k.model == e.id.model && k.device == e.id.device);
-            let ids: Vec<Id> = residents.values().filter(|e| e.is_free() && named(e)).map(|e| e.id.clone()).collect();
-            gone.extend(ids.iter().filter_map(|id| residents.remove(id)));
-        }
+    /// The policy is the host's code: no lock is held while it thinks, its panic is an error, and its answer is checked
+    /// when carried out.
+    fn decide(&self, newcomer: Option<&Resident>, residents: &[Resident]) -> Result<Decision> {
+        catch_unwind(AssertUnwindSafe(|| self.0.policy.decide(&Snapshot { residents, newcomer, now: Instant::now() })))
+            .map_err(|panic| Error::panicked("the cache policy", &*panic))
+    }
+
+    /// Takes out those of `keys` that nobody holds, to be dropped when the lock is released.
+    fn evict(&self, keys: &[ModelKey], residents: &mut HashMap<Id, Arc<Entry>>) -> Vec<Arc<Entry>> {
+        let named = |e: &&Arc<Entry>| e.is_free() && keys.iter().any(|key| e.is(key));
+        let ids: Vec<Id> = residents.values().filter(named).map(|e| e.id.clone()).collect();
+        let gone: Vec<_> = ids.iter().filter_map(|id| residents.remove(id)).collect();
+        self.0.changes.fetch_add(gone.len() as u64, Ordering::AcqRel);
         self.0.evictions.fetch_add(gone.len() as u64, Ordering::AcqRel);
-        gone.len()
+        gone
     }
 }
 

@@ -28,9 +28,9 @@ pub struct FitOptions {
     pub stretch: (f64, f64),
     /// The fastest stretch where the gap to the next line does not suffice either; 1.6 by default, at most 4.
     pub max_stretch: f64,
-    /// The pause that remains before the next line; 50 ms by default.
+    /// The pause that remains before the next line; 50 ms by default, at most 10 s.
     pub guard: Duration,
-    /// The fade-out of a line that is cut; 30 ms by default.
+    /// The fade-out of a line that is cut; 30 ms by default, at most 10 s.
     pub fade: Duration,
 }
 
@@ -75,6 +75,11 @@ impl FitOptions {
         if !(self.stretch.1..=*FACTORS.end()).contains(&self.max_stretch) {
             let (low, high) = (self.stretch.1, FACTORS.end());
             return Err(Error::argument(format!("max_stretch {}: want {low}..={high}", self.max_stretch)));
+        }
+        for (name, time) in [("guard", self.guard), ("fade", self.fade)] {
+            if time > Duration::from_secs(10) {
+                return Err(Error::argument(format!("{name} {time:?} is longer than 10 s")));
+            }
         }
         Ok(())
     }
@@ -281,6 +286,8 @@ mod tests {
             opts().stretch((0.0, 1.2)),
             opts().max_stretch(1.1),
             opts().max_stretch(9.0),
+            opts().guard(Duration::MAX),
+            opts().fade(Duration::MAX),
         ] {
             let e = fit(&speech(1.0), 1.0, Span::default(), None, &wrong).unwrap_err();
             assert_eq!(e.kind(), crate::ErrorKind::InvalidArgument, "{wrong:?}");

@@ -1,6 +1,7 @@
 //! Media in, dub out: [`Dubber`] composes a recogniser, a translator and a voice; [`Run`] is one dub in progress.
 
 mod dub;
+mod guard;
 mod listen;
 mod run;
 mod track;
@@ -18,6 +19,8 @@ use crate::mix::MixOptions;
 use crate::runtime::Job;
 use crate::source::{ModelRef, bundled};
 use crate::stage::{Stt, SttOptions, TranslateOptions, Translator, Tts, TtsOptions, setters};
+
+use guard::Guarded;
 
 pub use dub::{Dub, FailedLine, Line, Placement, StageTimes};
 pub use run::Run;
@@ -197,9 +200,14 @@ pub struct Dubber {
 }
 
 impl Dubber {
-    /// A pipeline of the given stages.
+    /// A pipeline of the given stages. What they do wrong (a panic, a result too few) is an `Internal` error of the lines
+    /// concerned.
     pub fn new(stt: Arc<dyn Stt>, translator: Option<Arc<dyn Translator>>, tts: Option<Arc<dyn Tts>>) -> Self {
-        Self { stt, translator, tts }
+        Self {
+            stt: Arc::new(Guarded(stt)),
+            translator: translator.map(|t| Arc::new(Guarded(t)) as Arc<dyn Translator>),
+            tts: tts.map(|t| Arc::new(Guarded(t)) as Arc<dyn Tts>),
+        }
     }
 
     /// A pipeline of models that `factory` loads: those named in `models`, the rest chosen by language among the
@@ -283,12 +291,24 @@ impl Pipeline for Dubber {
         self.check_languages(request.from, request.to)?;
         request.fit.check()?;
         request.mix.check()?;
+        request.stt.check()?;
+        Self::translate_options(&request, Lang::EN).check()?;
+        request.tts.check()?;
+        if let Some(voice) = self.tts.as_ref().map(|t| t.info()).filter(|v| v.speakers > 0 && request.tts.speaker >= v.speakers) {
+            let what =
+                format!("speaker {} of {}, which has {}: they count from 0", request.tts.speaker, voice.model, voice.speakers);
+            return Err(Error::argument(what));
+        }
         let mut last = std::time::Duration::ZERO;
         for (i, line) in request.script.iter().enumerate() {
             if line.span.start < last || line.span.start >= line.span.end {
                 return Err(Error::argument(format!("script line {} is empty, or begins before the one before it ends", i + 1)));
             }
             last = line.span.end;
+        }
+        if last > request.limits.max_duration {
+            let what = format!("the script's last line ends at {last:?}, beyond max_duration {:?}", request.limits.max_duration);
+            return Err(Error::argument(what));
         }
         Run::new(self.clone(), request, job)
     }

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::audio::{Audio, Span};
 use crate::device::Device;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::lang::Lang;
 use crate::runtime::Job;
 
@@ -185,6 +185,23 @@ setters! { SttOptions:
     max_tokens: usize,
 }
 
+/// No search is wider.
+const MAX_BEAMS: usize = 16;
+
+fn check_beams(beams: usize) -> Result<()> {
+    match beams <= MAX_BEAMS {
+        true => Ok(()),
+        false => Err(Error::argument(format!("{beams} beams: use 1 to {MAX_BEAMS}, or 0 for the default"))),
+    }
+}
+
+impl SttOptions {
+    /// Whether the options are in range, as far as it can be told without a model.
+    pub(crate) fn check(&self) -> Result<()> {
+        check_beams(self.beams)
+    }
+}
+
 /// A word and when it is said.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -283,6 +300,13 @@ setters! { TranslateOptions:
     alternatives: usize,
 }
 
+impl TranslateOptions {
+    /// Whether the options are in range, as far as it can be told without a model.
+    pub(crate) fn check(&self) -> Result<()> {
+        check_beams(self.beams)
+    }
+}
+
 /// A translated text.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -341,6 +365,19 @@ setters! { TtsOptions:
     noise_scale_duration: impl Into<Option<f64>>,
     /// Sets [`TtsOptions::seed`].
     seed: u64,
+}
+
+impl TtsOptions {
+    /// Whether the options are in range, as far as it can be told without a model.
+    pub(crate) fn check(&self) -> Result<()> {
+        let within = |name: &str, value: f64, (least, most): (f64, f64)| match (least..=most).contains(&value) {
+            true => Ok(()),
+            false => Err(Error::argument(format!("{name} {value} is outside {least} to {most}"))),
+        };
+        within("speaking_rate", self.speaking_rate, (0.25, 4.0))?;
+        within("noise_scale", self.noise_scale.unwrap_or(0.0), (0.0, 2.0))?;
+        within("noise_scale_duration", self.noise_scale_duration.unwrap_or(0.0), (0.0, 2.0))
+    }
 }
 
 /// Spoken text.

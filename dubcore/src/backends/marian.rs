@@ -113,6 +113,10 @@ fn load_marian(files: &ModelFiles) -> Result<(Marian, u64)> {
         (false, Some(size)) => size,
         _ => config.vocab_size,
     };
+    // Tables of these sizes are made before the weights can tell that they are wrong.
+    if ![config.vocab_size, target_vocab].iter().all(|size| (1..=1 << 22).contains(size)) {
+        return Err(files.corrupt("config.json", "has an impossible vocab_size"));
+    }
     let tokenizer = MarianTokenizer::load(files, config.vocab_size, target_vocab)?;
     let bytes = files.read("model.safetensors")?;
     let w = Weights::parse(format!("model.safetensors of model {}", files.name()), bytes)?;
@@ -149,6 +153,9 @@ fn load_marian(files: &ModelFiles) -> Result<(Marian, u64)> {
         id.filter(|id| (*id as usize) < target_vocab)
             .ok_or_else(|| files.corrupt("config.json", &format!("has no {name} inside the vocabulary")))
     };
+    if generation.forced_eos_token_id.is_some_and(|id| id as usize >= target_vocab) {
+        return Err(files.corrupt("config.json", "has a forced_eos_token_id beyond the vocabulary"));
+    }
     let positions = || sinusoids(config.max_position_embeddings, config.d_model);
     let w = w.at("model");
     let model = Marian {
@@ -199,9 +206,7 @@ impl Marian {
 
     fn search(&self, opts: &TranslateOptions) -> Result<(Search, Fixed)> {
         let g = &self.generation;
-        if opts.beams > 16 {
-            return Err(Error::argument(format!("{} beams: use 1 to 16, or 0 for what the model was made for", opts.beams)));
-        }
+        opts.check()?;
         let beams = if opts.beams == 0 { g.num_beams.unwrap_or(1).clamp(1, 16) } else { opts.beams };
         if opts.alternatives >= beams {
             return Err(Error::argument(format!("{} alternatives need more than {beams} beams", opts.alternatives)));

@@ -195,10 +195,7 @@ struct Piece<'a> {
 
 impl Vits {
     fn manner(&self, opts: &TtsOptions) -> Result<Manner> {
-        let within = |name: &str, value: f64, (least, most): (f64, f64)| match (least..=most).contains(&value) {
-            true => Ok(value),
-            false => Err(Error::argument(format!("{name} {value} is outside {least} to {most}"))),
-        };
+        opts.check()?;
         if let Some(lang) = opts.language
             && !self.info.from.is_empty()
             && !self.info.from.contains(&lang)
@@ -212,12 +209,11 @@ impl Vits {
             let what = format!("speaker {} of model {}, which has {speakers}: they count from 0", opts.speaker, self.info.model);
             return Err(Error::argument(what));
         }
-        let noise = |name, given: Option<f64>, own| given.map_or(Ok(own), |v| within(name, v, (0.0, 2.0)));
         Ok(Manner {
             speaker: opts.speaker,
-            pace: self.config.speaking_rate * within("speaking_rate", opts.speaking_rate, (0.25, 4.0))?,
-            noise: noise("noise_scale", opts.noise_scale, self.config.noise_scale)? as f32,
-            noise_duration: noise("noise_scale_duration", opts.noise_scale_duration, self.config.noise_scale_duration)? as f32,
+            pace: self.config.speaking_rate * opts.speaking_rate,
+            noise: opts.noise_scale.unwrap_or(self.config.noise_scale) as f32,
+            noise_duration: opts.noise_scale_duration.unwrap_or(self.config.noise_scale_duration) as f32,
             seed: opts.seed,
         })
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-use crate::audio::{Audio, Span};
+use crate::audio::{Audio, RATES, Span};
 use crate::backend::{Backend, Loaded, Stage};
 use crate::device::Device;
 use crate::error::{Error, ErrorKind, Result};
@@ -131,6 +131,9 @@ fn load_whisper(files: &ModelFiles) -> Result<(Whisper, u64)> {
     let w = weights.at("model");
 
     let samples = pre.n_samples.unwrap_or(pre.chunk_length.saturating_mul(pre.sampling_rate as usize));
+    if !RATES.contains(&pre.sampling_rate) {
+        return Err(files.corrupt("preprocessor_config.json", "has a sampling_rate that no sound has"));
+    }
     let mel = LogMel::new(config.num_mel_bins, pre.n_fft, pre.hop_length, samples, pre.sampling_rate)?;
     if samples / pre.hop_length != config.max_source_positions.saturating_mul(2) {
         return Err(files.corrupt("preprocessor_config.json", "describes a window that does not fit config.json's max_source_positions"));
@@ -336,9 +339,7 @@ impl Whisper {
 impl Stt for Whisper {
     fn transcribe(&self, audio: &Audio, opts: &SttOptions, job: &Job) -> Result<Transcript> {
         let began = Instant::now();
-        if opts.beams > 16 {
-            return Err(Error::argument(format!("{} beams: use 1 to 16", opts.beams)));
-        }
+        opts.check()?;
         let language = self.language(opts)?;
         job.check()?;
         let audio = audio.resample(self.info.sample_rate)?;

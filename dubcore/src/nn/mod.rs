@@ -42,10 +42,8 @@ impl Ctx<'_> {
 pub(crate) fn run<R: Send>(job: &Job, work: impl FnOnce(&Ctx<'_>) -> Result<R> + Send) -> Result<R> {
     job.check()?;
     // Unwind safety: model weights are never mutated, and everything else the closure touches is dropped with it.
-    compute(|| catch_unwind(AssertUnwindSafe(|| work(&Ctx { job }))))?.unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<&str>().map(|s| s.to_string()).or_else(|| panic.downcast_ref::<String>().cloned());
-        Err(Error::internal(format!("model code panicked: {}", text.unwrap_or_default())))
-    })
+    compute(|| catch_unwind(AssertUnwindSafe(|| work(&Ctx { job }))))?
+        .unwrap_or_else(|panic| Err(Error::panicked("model code", &*panic)))
 }
 
 /// Activations of a sequence: f32, `[batch, time, channels]`.

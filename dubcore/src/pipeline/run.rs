@@ -12,6 +12,7 @@ use crate::sentence::{MergeOptions, Merger, sentences_of};
 use crate::stage::{Segment, Translation, TtsOptions};
 
 use super::dub::{Dub, FailedLine, Line, Placement, StageTimes};
+use super::guard::caught;
 use super::listen::Listener;
 use super::track::{Track, check_output};
 use super::{DubRequest, Dubber};
@@ -269,10 +270,12 @@ impl Run {
         let result = match text {
             Err(e) => Err(e),
             Ok(text) => match self.speak(index, &segment, text) {
-                Err(e) if matches!(e.kind(), ErrorKind::Cancelled | ErrorKind::DeadlineExceeded | ErrorKind::Io) => {
-                    return Err(e);
+                Err(e) => {
+                    // What ended the job ends the run; anything else, a voice's own time limit too, is this line's alone.
+                    self.job.check()?;
+                    Err(e)
                 }
-                other => other,
+                line => line,
             },
         };
         self.voiced_until = span.end;
@@ -297,6 +300,10 @@ impl Run {
         let began = Instant::now();
         let job = self.job.quiet();
         let (fit_opts, slot) = (&self.request.fit, segment.span);
+        // All before the slot's end was heard, if there is so much.
+        if self.listener.position() <= slot.start {
+            return Err(Error::argument(format!("the line begins at {:?}, where the media have ended", slot.start)));
+        }
         let opts = TtsOptions { language: Some(self.request.to), ..self.request.tts.clone() };
         let rate = match tts.duration(&line.text, &opts, &job)? {
             Some(predicted) => plan_rate(predicted, slot.duration(), fit_opts),
@@ -354,7 +361,8 @@ impl Iterator for Run {
         if self.end.is_some() {
             return None;
         }
-        match self.pull() {
+        // The job's observer is the host's code, too.
+        match caught("the run", || self.pull()) {
             Ok(line) => line,
             Err(e) => {
                 self.end = Some(e.clone());

@@ -90,12 +90,15 @@ fn same_file(output: &Path, request: &DubRequest) -> bool {
     matches!((input.canonicalize(), output.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
-/// An output folder that does not exist is told before anything is computed.
+/// An output that cannot be written is told before anything is computed.
 pub(super) fn check_output(request: &DubRequest) -> Result<()> {
     if let Output::File(path) = &request.output {
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         if !folder.is_dir() {
             return Err(Error::new(ErrorKind::Io, format!("the folder {} does not exist: make it first", folder.display())));
+        }
+        if path.is_dir() {
+            return Err(Error::new(ErrorKind::Io, format!("the output {} is a folder: name a file in it", path.display())));
         }
     }
     Ok(())
