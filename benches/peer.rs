@@ -8,14 +8,14 @@ use candle_nn::VarBuilder;
 use candle_transformers::models::whisper::{Config, model::Whisper};
 
 /// The model, and a window of features to run it on.
-pub struct Peer {
+pub(crate) struct Peer {
     model: Whisper,
     mel: Tensor,
 }
 
 impl Peer {
     /// Loads the weights in `dir`, the folder of `micro/stt-en`.
-    pub fn load(dir: &Path) -> Result<Self> {
+    pub(crate) fn load(dir: &Path) -> Result<Self> {
         let read = |file| std::fs::read(dir.join(file)).map_err(candle_core::Error::wrap);
         let config: Config = serde_json::from_slice(&read("config.json")?).map_err(candle_core::Error::wrap)?;
         let vars = VarBuilder::from_buffered_safetensors(read("model.safetensors")?, DType::F32, &Device::Cpu)?;
@@ -27,13 +27,13 @@ impl Peer {
     }
 
     /// The encoder alone.
-    pub fn encode(&mut self) -> Result<Tensor> {
+    pub(crate) fn encode(&mut self) -> Result<Tensor> {
         self.model.reset_kv_cache();
         self.model.encoder.forward(&self.mel, true)
     }
 
     /// The encoder, then `steps` tokens behind `prompt`, each the likeliest: the loop of candle's own example.
-    pub fn window(&mut self, prompt: &[u32], steps: usize) -> Result<Vec<u32>> {
+    pub(crate) fn window(&mut self, prompt: &[u32], steps: usize) -> Result<Vec<u32>> {
         let encoded = self.encode()?;
         let mut tokens = prompt.to_vec();
         for step in 0..steps {

@@ -13,7 +13,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use dubcore::media::{Limits, decode};
 use dubcore::{
     Audio, DubRequest, Dubber, Factory, Job, Lang, LoadOptions, Metadata, Output, Pipeline, Result, ScriptLine, Span, Speech,
-    StageInfo, Stt, SttOptions, Transcript, TranslateOptions, Translator, Tts, TtsOptions,
+    StageInfo, Stt, SttOptions, Transcript, TranslateOptions, Tts, TtsOptions,
 };
 
 const SENTENCES: [&str; 8] = [
@@ -121,7 +121,7 @@ fn sound(c: &mut Criterion) {
     let minute = tone(60, 44_100);
     let stand_in = Arc::new(StandIn(tone(2, 16_000)));
     let dubber = Dubber::new(stand_in.clone(), None, Some(stand_in));
-    let line = |i| {
+    let line = |i: u64| {
         let start = Duration::from_secs(3 * i);
         ScriptLine::new(Span::new(start, start + Duration::from_secs(2)), "line").target("línea")
     };
