@@ -1,4 +1,45 @@
-//! Speech in one language in, speech in another out.
+//! Speech in one language in, speech in another out: recognition, translation, synthesis, and dubbing as their sum.
+//!
+//! Three stages, each a trait: [`Stt`] turns sound into timed [`Segment`]s, a [`Translator`] turns their text into another
+//! language, a [`Tts`] speaks it. [`Dubber`] puts the three together: it listens to media, fits each line of speech into
+//! the time the original took, and mixes it over the ducked original.
+//!
+//! ```
+//! use dubcore::{DubModels, DubRequest, Dubber, Factory, Job, Lang, Output, Pipeline};
+//!
+//! # fn main() -> dubcore::Result<()> {
+//! # let clip = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/media/kitchen.wav");
+//! let job = Job::new();
+//! let dubber = Dubber::from_factory(Factory::global()?, &DubModels::default(), Some(Lang::EN), Lang::ES, &job)?;
+//! let mut run = dubber.start(DubRequest::new(clip, Lang::ES).output(Output::Memory), job.clone())?;
+//! for line in &mut run {
+//!     // As many lines as are pulled are computed; `job.cancel()` from any thread ends the run.
+//!     let line = line?;
+//!     println!("{:?} {} -> {}", line.source.span.start, line.source.text, line.text);
+//! }
+//! let dub = run.finish()?;
+//! assert!(dub.complete);
+//! assert!(dub.track.is_some_and(|wav| wav.starts_with(b"RIFF")));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`dub_file`] does the same from a file to files. What else to know:
+//!
+//! - *Models* are named by [`ModelRef`]: embedded (`micro/stt-en`, with the feature `bundled`), a directory in Hugging Face
+//!   layout, or a repository in the local Hugging Face cache. Nothing is downloaded. A [`Factory`] loads each once, and its
+//!   [`CachePolicy`] says which stay in memory. Architectures: Whisper, Marian, VITS.
+//! - *Threads*: everything is `Send + Sync`, and calls share weights without a lock. A call blocks until it is done; in
+//!   async code run it on a thread for blocking work. Compute runs on one pool of the process (`DUBCORE_CPU_THREADS`).
+//! - *Long work* takes a [`Job`]: cancel, deadline, progress.
+//! - *Errors* are one type, [`Error`]: a [`kind`](ErrorKind) for programs, a message that says what to do, the cause.
+//! - A host's own stage, a cloud voice say, is an implementation of one of the traits, handed to [`Dubber::new`].
+//! - [`media`] lists the containers and codecs that are read; [`subtitle`] writes SRT and VTT.
+
+// The examples of the README are tested with those of the reference.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct ReadmeDoctests;
 
 mod audio;
 mod backend;

@@ -24,7 +24,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// use dubcore::ModelRef;
 /// let model: ModelRef = "openai/whisper-base@main".parse()?;
 /// assert_eq!(model.to_string(), "openai/whisper-base@main");
-/// assert!("owner/../name".parse::<ModelRef>().is_err());
+/// assert!("owner/../secret".parse::<ModelRef>().is_err());
 /// # Ok::<(), dubcore::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
