@@ -1,0 +1,81 @@
+//! Writes down what is said in media files: `cargo run --release --example transcribe -- talk.mp3 --stt openai/whisper-base`.
+//!
+//! Prints a line of text per file; with --json, a line of JSON that has the timed segments too.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+use dubcore::media::{self, Limits};
+use dubcore::{Error, ErrorKind, Factory, Job, Lang, LoadOptions, ModelRef, Stt, SttOptions};
+
+/// Write down what is said in media files.
+#[derive(Parser)]
+#[command(version)]
+struct Args {
+    /// The media files: WAV, MP3, FLAC, OGG, M4A, MP4, MOV, MKV, WebM.
+    #[arg(required = true)]
+    input: Vec<PathBuf>,
+    /// The recogniser: micro/NAME, ./DIR or OWNER/NAME[@REVISION].
+    #[arg(long, default_value = "micro/stt-en")]
+    stt: ModelRef,
+    /// The language spoken; found out if the recogniser can.
+    #[arg(long)]
+    from: Option<Lang>,
+    /// Print a line of JSON per file: file, language, text, segments, real_time_factor.
+    #[arg(long)]
+    json: bool,
+    /// Beam width, 1 to 16; 1 is greedy.
+    #[arg(long, default_value_t = 1)]
+    beams: usize,
+    /// Let the model cut the text into timed segments.
+    #[arg(long)]
+    timestamps: bool,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(e) => {
+            eprintln!("error ({}): {}", e.kind(), e.report());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether every file could be transcribed: one that cannot does not lose the others.
+fn run(args: &Args) -> Result<bool, Error> {
+    let stt = Factory::global()?.stt(&args.stt, &LoadOptions::default(), &Job::new())?;
+    let opts = SttOptions::default().language(args.from).beams(args.beams).timestamps(args.timestamps);
+    let mut all = true;
+    for file in &args.input {
+        match transcribe(&*stt, file, &opts, args.json) {
+            Ok(line) => writeln!(std::io::stdout(), "{line}")
+                .map_err(|e| Error::new(ErrorKind::Io, "cannot write to standard output").with_source(e))?,
+            Err(e) => {
+                eprintln!("{}: error ({}): {}", file.display(), e.kind(), e.report());
+                all = false;
+            }
+        }
+    }
+    Ok(all)
+}
+
+fn transcribe(stt: &dyn Stt, file: &Path, opts: &SttOptions, json: bool) -> Result<String, Error> {
+    let job = Job::new();
+    let audio = media::decode(&file.into(), &Limits::default(), &job)?;
+    let heard = stt.transcribe(&audio, opts, &job)?;
+    if !json {
+        return Ok(heard.text());
+    }
+    let line = serde_json::json!({
+        "file": file,
+        "language": heard.language,
+        "text": heard.text(),
+        "segments": heard.segments,
+        "real_time_factor": heard.metadata.real_time_factor,
+    });
+    Ok(line.to_string())
+}
