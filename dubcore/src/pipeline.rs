@@ -289,6 +289,9 @@ impl Dubber {
 impl Pipeline for Dubber {
     fn start(&self, request: DubRequest, job: Job) -> Result<Run> {
         self.check_languages(request.from, request.to)?;
+        if self.tts.is_none() && request.output != Output::Discard {
+            return Err(Error::argument("there is no voice, so there is no track to write: leave the output out"));
+        }
         request.fit.check()?;
         request.mix.check()?;
         request.stt.check()?;

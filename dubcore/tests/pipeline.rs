@@ -697,6 +697,9 @@ fn without_a_voice_it_translates_and_without_a_pen_it_writes_down() {
         Dubber::new(plain_ears(), Some(plain_pen()), None).start(request("kitchen.wav"), Job::new()).unwrap().finish().unwrap();
     assert!(dub.complete && dub.lines.iter().all(|l| l.placement.is_none() && l.text.starts_with("THIS IS")));
     assert_eq!((dub.to, dub.track.is_none(), dub.models.len()), (Lang::ES, true, 2));
+    let voiceless =
+        Dubber::new(plain_ears(), Some(plain_pen()), None).start(request("kitchen.wav").output(Output::Memory), Job::new());
+    assert_eq!(voiceless.unwrap_err().kind(), ErrorKind::InvalidArgument);
     assert_eq!(dub.target_cues()[0].0, dub.lines[0].source.span);
     let dub = Dubber::new(plain_ears(), None, None).start(request("kitchen.wav"), Job::new()).unwrap().finish().unwrap();
     assert!(dub.complete && dub.lines.iter().all(|l| l.text == l.source.text));

@@ -69,7 +69,8 @@ impl Decision {
 
 /// Decides which models stay loaded.
 ///
-/// Called from any thread, with no lock held: it may call the factory.
+/// Called from any thread, with no lock held: it may call the factory, but not wait for the newcomer that it decides on,
+/// which is not there before it answers.
 pub trait CachePolicy: Send + Sync {
     /// Whom to evict, and whether the newcomer stays.
     fn decide(&self, now: &Snapshot<'_>) -> Decision;
