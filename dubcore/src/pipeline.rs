@@ -336,13 +336,15 @@ pub fn dub_file(input: &std::path::Path, to: Lang, from: Option<Lang>, out_dir: 
     let stem = input.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
     // Whether the input can be read at all is found out before a folder is made for the output.
     crate::media::Reader::open(&input.into(), &Limits::default())?;
-    let made = !out_dir.exists();
+    let made: Vec<_> = out_dir.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists()).collect();
     std::fs::create_dir_all(out_dir)
         .map_err(|e| Error::new(ErrorKind::Io, format!("cannot make the folder {}", out_dir.display())).with_source(e))?;
     let result = dub_into(&dubber, input, to, from, out_dir, &stem, job);
-    if made && result.is_err() {
-        // Goes only if it is empty; a failure here is nothing beside the one that is reported.
-        let _ = std::fs::remove_dir(out_dir);
+    if result.is_err() {
+        for folder in made {
+            // Goes only if it is empty; a failure here is nothing beside the one that is reported.
+            let _ = std::fs::remove_dir(folder);
+        }
     }
     result
 }

@@ -229,7 +229,13 @@ impl Marian {
         Ok((search, rules))
     }
 
-    fn translate_rows(&self, rows: &[&[u32]], opts: &TranslateOptions, job: &Job, done: (f64, f64)) -> Result<Vec<Vec<Hypothesis>>> {
+    fn translate_rows(
+        &self,
+        rows: &[&[u32]],
+        opts: &TranslateOptions,
+        job: &Job,
+        done: (f64, f64),
+    ) -> Result<Vec<Vec<Hypothesis>>> {
         let (search, rules) = self.search(opts)?;
         nn::run(job, |ctx| {
             let (encoded, padding) = self.encode(ctx, rows)?;
@@ -269,7 +275,11 @@ impl Translator for Marian {
                 Ok(tokens) if tokens.len() > self.max_positions => {
                     results[i] = Some(Err(Error::new(
                         ErrorKind::LimitExceeded,
-                        format!("a text of {} tokens exceeds the model's {}: translate it sentence by sentence", tokens.len(), self.max_positions),
+                        format!(
+                            "a text of {} tokens exceeds the model's {}: translate it sentence by sentence",
+                            tokens.len(),
+                            self.max_positions
+                        ),
                     )));
                 }
                 Ok(tokens) => todo.push((i, tokens)),

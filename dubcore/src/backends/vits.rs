@@ -34,8 +34,8 @@ use crate::nn::weights::Weights;
 use crate::nn::{self, Act, Ctx};
 use crate::runtime::Job;
 use crate::source::ModelFiles;
-use crate::text::spell_out;
 use crate::stage::{Metadata, Speech, StageInfo, Tts, TtsOptions};
+use crate::text::spell_out;
 
 pub(crate) const BACKEND: Backend = Backend { model_types: &["vits"], load };
 
@@ -160,7 +160,9 @@ impl Model {
             // A float beyond usize's range becomes its maximum.
             let frames = frames as usize;
             left = left.checked_sub(frames).ok_or_else(|| {
-                let what = format!("the voice would speak for more than {MAX_FRAMES} frames: shorten the text, speak faster or vary less");
+                let what = format!(
+                    "the voice would speak for more than {MAX_FRAMES} frames: shorten the text, speak faster or vary less"
+                );
                 Error::new(ErrorKind::LimitExceeded, what)
             })?;
             durations.push(frames);
@@ -256,7 +258,10 @@ impl Vits {
         }
         if number == 0 {
             let shown: String = text.chars().take(80).collect();
-            return Err(Error::argument(format!("there is nothing in the text {shown:?} that model {} can say", self.info.model)));
+            return Err(Error::argument(format!(
+                "there is nothing in the text {shown:?} that model {} can say",
+                self.info.model
+            )));
         }
         Ok(())
     }
@@ -326,5 +331,10 @@ fn noise(seed: u64, stream: usize, count: usize, scale: f32) -> Vec<f32> {
     }
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(stream as u64);
-    (0..count).map(|_| -> f32 { let z: f32 = StandardNormal.sample(&mut rng); z * scale }).collect()
+    (0..count)
+        .map(|_| -> f32 {
+            let z: f32 = StandardNormal.sample(&mut rng);
+            z * scale
+        })
+        .collect()
 }

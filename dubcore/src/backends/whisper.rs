@@ -1,9 +1,9 @@
 //! Whisper (Radford et al. 2022), as the Hugging Face checkpoints `openai/whisper-*` lay it out.
 
 mod rules;
-mod text;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -136,7 +136,9 @@ fn load_whisper(files: &ModelFiles) -> Result<(Whisper, u64)> {
     }
     let mel = LogMel::new(config.num_mel_bins, pre.n_fft, pre.hop_length, samples, pre.sampling_rate)?;
     if samples / pre.hop_length != config.max_source_positions.saturating_mul(2) {
-        return Err(files.corrupt("preprocessor_config.json", "describes a window that does not fit config.json's max_source_positions"));
+        return Err(
+            files.corrupt("preprocessor_config.json", "describes a window that does not fit config.json's max_source_positions")
+        );
     }
     let special = Special::read(&config, generation, &text, files)?;
     if config.max_target_positions < 8 {

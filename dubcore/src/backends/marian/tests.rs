@@ -1,8 +1,8 @@
 //! Parity with Python transformers on the same weights, and with Python sentencepiece.
 
 use super::*;
-use crate::lang::Lang;
 use crate::backends::fixtures::{Expected, expected_cases, fixture};
+use crate::lang::Lang;
 use crate::nn::sentencepiece::SentencePiece;
 use crate::source::ModelRef;
 
@@ -21,11 +21,8 @@ fn encoder_logits_and_tokens_equal_transformers() {
         let mask = want.ints("attention_mask").0;
         let ids = want.tokens("input_ids");
         let width = ids[0].len();
-        let rows: Vec<&[u32]> = ids
-            .iter()
-            .zip(mask.chunks(width))
-            .map(|(row, mask)| &row[..mask.iter().filter(|m| **m == 1).count()])
-            .collect();
+        let rows: Vec<&[u32]> =
+            ids.iter().zip(mask.chunks(width)).map(|(row, mask)| &row[..mask.iter().filter(|m| **m == 1).count()]).collect();
         assert!(rows.iter().any(|r| r.len() < width), "{name}: no row is padded");
         nn::run(&Job::new(), |ctx| {
             let (encoded, padding) = model.encode(ctx, &rows)?;
@@ -63,7 +60,8 @@ fn encoder_logits_and_tokens_equal_transformers() {
 fn sentencepiece_equals_the_reference() {
     let files = ModelFiles::locate(&"micro/mt-en-es".parse().unwrap()).unwrap();
     let text = std::fs::read_to_string(fixture("sentencepiece/lines.jsonl")).unwrap();
-    let (source, target) = (SentencePiece::load(&files, "source.spm").unwrap(), SentencePiece::load(&files, "target.spm").unwrap());
+    let (source, target) =
+        (SentencePiece::load(&files, "source.spm").unwrap(), SentencePiece::load(&files, "target.spm").unwrap());
     let mut lines = 0;
     for line in text.lines() {
         let line: serde_json::Value = serde_json::from_str(line).unwrap();
@@ -121,7 +119,8 @@ fn one_bad_text_does_not_lose_the_others() {
     assert!(!found[0].as_ref().unwrap().text.is_empty() && !found[3].as_ref().unwrap().text.is_empty());
     assert_eq!(found[1].as_ref().unwrap_err().kind(), ErrorKind::LimitExceeded);
     assert_eq!(found[2].as_ref().unwrap().text, "");
-    let alternatives = model.translate(&["I am hungry."], &opts.clone().alternatives(2), &Job::new()).remove(0).unwrap().alternatives;
+    let alternatives =
+        model.translate(&["I am hungry."], &opts.clone().alternatives(2), &Job::new()).remove(0).unwrap().alternatives;
     assert_eq!(alternatives.len(), 2);
     for (opts, kind) in [
         (TranslateOptions::new(Lang::ES, Lang::EN), ErrorKind::UnsupportedLanguage),

@@ -131,7 +131,10 @@ impl Config {
         within("prior_encoder_num_flows", self.prior_encoder_num_flows, 0, MAX_LAYERS)?;
         within("prior_encoder_num_wavenet_layers", self.prior_encoder_num_wavenet_layers, 1, MAX_LAYERS)?;
         within("ffn_kernel_size", self.ffn_kernel_size, 1, MAX_WIDTH)?;
-        must(self.hidden_size.is_multiple_of(self.num_attention_heads), "says num_attention_heads that do not divide hidden_size")?;
+        must(
+            self.hidden_size.is_multiple_of(self.num_attention_heads),
+            "says num_attention_heads that do not divide hidden_size",
+        )?;
         must(self.flow_size.is_multiple_of(2), "says an odd flow_size")?;
         must(self.num_speakers == 1 || self.speaker_embedding_size > 0, "says several speakers but speaker_embedding_size 0")?;
         must(self.layer_norm_eps.is_finite() && self.layer_norm_eps > 0.0, "says a layer_norm_eps that is not positive")?;

@@ -52,7 +52,8 @@ pub(super) fn words(text: &str, tokens: &Tokens, durations: &[usize], (hop, rate
         let chars = index..index + run.chars().count();
         index = chars.end + 1;
         let mine = |source: &Option<usize>| source.is_some_and(|s| chars.contains(&s));
-        let (Some(mut first), Some(mut last)) = (tokens.source.iter().position(mine), tokens.source.iter().rposition(mine)) else {
+        let (Some(mut first), Some(mut last)) = (tokens.source.iter().position(mine), tokens.source.iter().rposition(mine))
+        else {
             continue;
         };
         if first > 0 && tokens.source[first - 1].is_none() {

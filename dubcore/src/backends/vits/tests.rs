@@ -124,7 +124,8 @@ fn speech_equals_the_reference() {
         if expected.has("batch.input_ids") {
             // The padded row of the reference's batch, by itself.
             let mask = &expected.tokens("batch.attention_mask")[1];
-            let row: Vec<u32> = expected.tokens("batch.input_ids")[1].iter().zip(mask).filter(|t| *t.1 == 1).map(|t| *t.0).collect();
+            let row: Vec<u32> =
+                expected.tokens("batch.input_ids")[1].iter().zip(mask).filter(|t| *t.1 == 1).map(|t| *t.0).collect();
             let (prior, sound) = speak(model, &row, 0, &vec![0.0; 2 * row.len()], 1.0, (&[], 0.0));
             let (want, _) = expected.floats("batch.durations");
             assert!(prior.durations.iter().zip(&want[ids.len()..]).all(|(d, w)| *d as f32 == *w));
@@ -156,10 +157,8 @@ fn pieces_of_sound_equal_the_whole() {
         let frames = 48_000 / hop;
         let latents = Act::new(noise(1, 0, frames * flow, 1.0), (1, frames, flow)).unwrap();
         let decoder = &case.voice.model.decoder;
-        let (whole, pieces) = nn::run(&Job::new(), |ctx| {
-            Ok((decoder.whole(ctx, &latents)?, decoder.forward(ctx, &latents, None)?))
-        })
-        .unwrap();
+        let (whole, pieces) =
+            nn::run(&Job::new(), |ctx| Ok((decoder.whole(ctx, &latents)?, decoder.forward(ctx, &latents, None)?))).unwrap();
         assert!(worst(&pieces, &whole) < 1e-5, "{}", worst(&pieces, &whole));
     }
 }
@@ -186,13 +185,34 @@ fn altered(file: &str, change: impl FnOnce(&mut Value)) -> Result<Loaded> {
 
 #[test]
 fn hostile_configurations_are_typed_errors() {
-    let config: Value =
-        serde_json::from_slice(&std::fs::read(fixture("vits/stochastic-speakers/config.json")).unwrap()).unwrap();
+    let config: Value = serde_json::from_slice(&std::fs::read(fixture("vits/stochastic-speakers/config.json")).unwrap()).unwrap();
     let huge = u64::MAX;
     let values = [
-        json!(0), json!(1), json!(3), json!(7), json!(-1), json!(1.5), json!(1e300), json!(huge), json!(1u64 << 40), json!(65_536), json!(null),
-        json!("x"), json!([]), json!([0]), json!([1]), json!([huge]), json!([[0]]), json!([[huge]]), json!([[]]), json!([4, 4]), json!([[1, 3]]),
-        json!([65_536, 65_536]), json!(vec![2; 64]), json!(true), json!({}),
+        json!(0),
+        json!(1),
+        json!(3),
+        json!(7),
+        json!(-1),
+        json!(1.5),
+        json!(1e300),
+        json!(huge),
+        json!(1u64 << 40),
+        json!(65_536),
+        json!(null),
+        json!("x"),
+        json!([]),
+        json!([0]),
+        json!([1]),
+        json!([huge]),
+        json!([[0]]),
+        json!([[huge]]),
+        json!([[]]),
+        json!([4, 4]),
+        json!([[1, 3]]),
+        json!([65_536, 65_536]),
+        json!(vec![2; 64]),
+        json!(true),
+        json!({}),
     ];
     let mut refused = 0;
     for key in config.as_object().unwrap().keys().filter(|k| *k != "model_type") {
@@ -262,7 +282,8 @@ fn every_missing_tensor_is_named() {
     for gone in all.names().into_iter().filter(|n| !spare.iter().any(|s| n.starts_with(s))) {
         let rest = all.tensors().into_iter().filter(|(name, _)| name != gone);
         let file = safetensors::serialize(rest, None).unwrap();
-        let e = Model::load(&Weights::parse("m", file.into()).unwrap(), &c).err().unwrap_or_else(|| panic!("{gone} is not needed"));
+        let e =
+            Model::load(&Weights::parse("m", file.into()).unwrap(), &c).err().unwrap_or_else(|| panic!("{gone} is not needed"));
         assert_eq!(e.kind(), ErrorKind::ModelCorrupt);
         let stem = gone.split(".parametrizations").next().unwrap();
         assert!(e.to_string().contains(stem), "{gone}: {e}");

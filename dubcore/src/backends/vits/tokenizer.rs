@@ -53,7 +53,9 @@ impl Tokenizer {
             return Err(files.incompatible("needs romanised text (is_uroman), which this build does not make: choose a voice whose language is written in Latin letters"));
         }
         if settings.phonemize {
-            return Err(files.incompatible("needs phonemes (phonemize), which this build does not make: choose a voice that reads characters"));
+            return Err(files.incompatible(
+                "needs phonemes (phonemize), which this build does not make: choose a voice that reads characters",
+            ));
         }
         let vocab: HashMap<String, u32> = files.json("vocab.json")?;
         let unknown = settings.unk_token.as_ref().and_then(|t| t.as_str().or_else(|| t.get("content")?.as_str()));

@@ -1,7 +1,7 @@
 //! Parity with Python transformers on the same weights.
 
-use crate::backends::fixtures::{Expected, expected_cases, fixture};
 use super::*;
+use crate::backends::fixtures::{Expected, expected_cases, fixture};
 use crate::source::ModelRef;
 
 fn model(dir: &std::path::Path) -> Whisper {
@@ -48,7 +48,7 @@ fn encoder_logits_and_tokens_equal_transformers() {
                 let language = model.language(&opts)?;
                 let found = model.decode(ctx, &encoded, language, &opts, &mut |_, _| ())?;
                 let got: Vec<Vec<u32>> = found.into_iter().map(|h| h.1.tokens).collect();
-                assert!(got.iter().all(|t| t.len() >= 30) , "{name}: {key} is short");
+                assert!(got.iter().all(|t| t.len() >= 30), "{name}: {key} is short");
                 assert_eq!(got, want.rows(key), "{name}: {key}");
             }
             Ok(())
@@ -87,11 +87,15 @@ fn the_micro_model_hears_as_in_python() {
             let encoded = model.encode(ctx, &model.mel.forward(&[&audio])?)?;
             let (_, time, channels) = encoded.shape()?;
             let values = encoded.values()?;
-            let sample: Vec<f32> =
-                (0..time).step_by(10).flat_map(|t| (0..channels).step_by(16).map(move |c| t * channels + c)).map(|at| values[at]).collect();
+            let sample: Vec<f32> = (0..time)
+                .step_by(10)
+                .flat_map(|t| (0..channels).step_by(16).map(move |c| t * channels + c))
+                .map(|at| values[at])
+                .collect();
             want.close(&format!("encoder.{i}"), &sample, 1e-4);
             for (key, timestamps) in [("greedy", false), ("greedy_timestamps", true)] {
-                let opts = SttOptions::default().timestamps(timestamps).max_tokens(json["max_new_tokens"].as_u64().unwrap() as usize);
+                let opts =
+                    SttOptions::default().timestamps(timestamps).max_tokens(json["max_new_tokens"].as_u64().unwrap() as usize);
                 let found = model.decode(ctx, &encoded, model.language(&opts)?, &opts, &mut |_, _| ())?;
                 assert_eq!(found[0].1.tokens, serde_json::from_value::<Vec<u32>>(clip[key].clone()).unwrap(), "clip {i} {key}");
             }
@@ -109,7 +113,8 @@ fn each_window_of_a_dub_gives_the_tokens_of_transformers() {
     let dump = std::env::var_os("DUBCORE_DUMP_WINDOWS");
     let mut sounds = Vec::new();
     let model = load_whisper(&ModelFiles::locate(&"micro/stt-en".parse().unwrap()).unwrap()).unwrap().0;
-    let want: serde_json::Value = serde_json::from_slice(&std::fs::read(fixture("windows/expected.json")).unwrap_or_default()).unwrap_or_default();
+    let want: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(fixture("windows/expected.json")).unwrap_or_default()).unwrap_or_default();
     for (clip, at_least) in [("station.mp4", 10), ("kitchen.wav", 4)] {
         let input = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/media").join(clip);
         let windows = crate::pipeline::windows(&input.into());
@@ -121,7 +126,11 @@ fn each_window_of_a_dub_gives_the_tokens_of_transformers() {
                 continue;
             }
             let expected = &want[clip][i];
-            assert_eq!(u128::from(expected["start_ms"].as_u64().unwrap()), span.start.as_millis(), "{clip} window {i}: run windows.py");
+            assert_eq!(
+                u128::from(expected["start_ms"].as_u64().unwrap()),
+                span.start.as_millis(),
+                "{clip} window {i}: run windows.py"
+            );
             let tokens = nn::run(&Job::new(), |ctx| {
                 let encoded = model.encode(ctx, &model.mel.forward(&[audio.samples()])?)?;
                 let opts = SttOptions::default();
@@ -135,7 +144,8 @@ fn each_window_of_a_dub_gives_the_tokens_of_transformers() {
         }
     }
     if let Some(path) = dump {
-        let view = |(name, len, bytes)| (name, safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![len], bytes).unwrap());
+        let view =
+            |(name, len, bytes)| (name, safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![len], bytes).unwrap());
         let tensors: Vec<_> = sounds.iter().map(|(n, l, b)| view((n.clone(), *l, b.as_slice()))).collect();
         safetensors::serialize_to_file(tensors, None, std::path::Path::new(&path)).unwrap();
     }
