@@ -139,7 +139,7 @@ impl ModelFiles {
         let root = match &model.0 {
             Kind::Bundled(name) => embedded(name)?,
             Kind::Directory(path) => directory(path, path)?,
-            Kind::Hub { id, revision } => hub_cache(id, revision.as_deref())?,
+            Kind::Hub { id, revision } => hub_cache(&hf_hub::Cache::from_env(), id, revision.as_deref())?,
         };
         Ok(Self { name: model.to_string(), root, hash: Mutex::new(blake3::Hasher::new()) })
     }
@@ -276,8 +276,7 @@ fn directory(path: &Path, within: &Path) -> Result<Root> {
 }
 
 /// Looks `id` up in the cache that the Hugging Face clients share (`HF_HOME`, else `~/.cache/huggingface`).
-fn hub_cache(id: &str, revision: Option<&str>) -> Result<Root> {
-    let cache = hf_hub::Cache::from_env();
+fn hub_cache(cache: &hf_hub::Cache, id: &str, revision: Option<&str>) -> Result<Root> {
     let repo = hf_hub::Repo::with_revision(id.to_string(), hf_hub::RepoType::Model, revision.unwrap_or("main").to_string());
     let found = cache.repo(repo.clone()).get("config.json");
     // A commit may be named itself: it has no entry in refs/.
@@ -363,6 +362,31 @@ mod tests {
             ModelFiles::locate(&ModelRef::directory(model.join("config.json"))).err().unwrap().kind(),
             ErrorKind::ModelNotFound
         );
+    }
+
+    #[test]
+    fn the_hub_cache_is_read_as_its_clients_write_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let repo = dir.path().join("models--owner--name");
+        for folder in ["refs", "blobs", "snapshots/abc123"] {
+            std::fs::create_dir_all(repo.join(folder)).unwrap();
+        }
+        std::fs::write(repo.join("refs/main"), "abc123").unwrap();
+        std::fs::write(repo.join("blobs/b1"), "{}").unwrap();
+        std::fs::write(dir.path().join("secret"), "x").unwrap();
+        std::os::unix::fs::symlink("../../blobs/b1", repo.join("snapshots/abc123/config.json")).unwrap();
+        std::os::unix::fs::symlink("../../../secret", repo.join("snapshots/abc123/vocab.json")).unwrap();
+        let cache = hf_hub::Cache::new(dir.path().to_path_buf());
+        for revision in [None, Some("main"), Some("abc123")] {
+            let root = hub_cache(&cache, "owner/name", revision).unwrap();
+            let files = ModelFiles { name: "owner/name".into(), root, hash: Mutex::new(blake3::Hasher::new()) };
+            assert_eq!(&*files.read("config.json").unwrap(), b"{}");
+            assert_eq!(files.read("vocab.json").unwrap_err().kind(), ErrorKind::ModelCorrupt);
+        }
+        for (id, revision) in [("owner/name", Some("v2")), ("owner/other", None)] {
+            let e = hub_cache(&cache, id, revision).err().unwrap();
+            assert!(e.kind() == ErrorKind::ModelNotFound && e.to_string().contains(&format!("hf download {id}")), "{e}");
+        }
     }
 
     #[test]
