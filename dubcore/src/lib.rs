@@ -44,6 +44,8 @@ struct ReadmeDoctests;
 mod audio;
 mod backend;
 mod backends;
+#[doc(hidden)]
+pub mod bench;
 mod cache;
 mod device;
 mod error;

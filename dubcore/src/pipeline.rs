@@ -321,7 +321,10 @@ impl Pipeline for Dubber {
 #[cfg(test)]
 pub(crate) fn windows(input: &Input) -> Vec<(Span, crate::audio::Audio)> {
     let mut listener = listen::Listener::open(input, &Limits::default()).unwrap();
-    let spans = listener.next_spans(usize::MAX, &Job::new()).unwrap();
+    let mut spans = Vec::new();
+    while !listener.finished() {
+        spans.extend(listener.next_spans(usize::MAX, &Job::new()).unwrap());
+    }
     spans.into_iter().map(|s| (s, listener.audio(s).unwrap())).collect()
 }
 

@@ -65,6 +65,11 @@ impl Merger {
         self.pending.take()
     }
 
+    /// When the line that is not complete begins.
+    pub(crate) fn pending(&self) -> Option<Duration> {
+        self.pending.as_ref().map(|p| p.span.start)
+    }
+
     fn belong(&self, last: &Segment, next: &Segment) -> bool {
         next.span.start.saturating_sub(last.span.end) <= self.opts.max_gap
             && next.span.end.saturating_sub(last.span.start) <= self.opts.max_len

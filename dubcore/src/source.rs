@@ -1,8 +1,11 @@
 //! From a model's name to its files: embedded in the binary, a directory, or the Hugging Face cache.
 
+mod blob;
+
 use std::borrow::Cow;
 use std::fmt;
-use std::io::Read;
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -11,6 +14,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, ErrorKind, Result};
+
+pub(crate) use blob::Blob;
 
 /// Names a model.
 ///
@@ -112,6 +117,8 @@ impl Serialize for ModelRef {
 
 /// The largest model file that is read; a limit against declared nonsense and against filling memory by mistake.
 const MAX_FILE: u64 = 16 << 30;
+/// The largest JSON file. The largest vocabularies take a tenth of it.
+const MAX_JSON: u64 = 256 << 20;
 
 /// The files of one model.
 pub(crate) struct ModelFiles {
@@ -128,6 +135,8 @@ enum Root {
         path: PathBuf,
         within: PathBuf,
     },
+    #[cfg(any(test, fuzzing))]
+    Memory(Vec<(String, Vec<u8>)>),
 }
 
 impl ModelFiles {
@@ -141,7 +150,21 @@ impl ModelFiles {
             Kind::Directory(path) => directory(path, path)?,
             Kind::Hub { id, revision } => hub_cache(&hf_hub::Cache::from_env(), id, revision.as_deref())?,
         };
-        Ok(Self { name: model.to_string(), root, hash: Mutex::new(blake3::Hasher::new()) })
+        Ok(Self { name: model.to_string(), root, hash: Mutex::default() })
+    }
+
+    /// A model that a test or a fuzzer made up.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn in_memory(files: &[(&str, &[u8])]) -> Self {
+        let root = Root::Memory(files.iter().map(|(name, bytes)| (name.to_string(), bytes.to_vec())).collect());
+        Self { name: "./in-memory".into(), root, hash: Mutex::default() }
+    }
+
+    /// The files of a hub model in another cache than the environment's.
+    #[cfg(test)]
+    pub(crate) fn cached(cache: &Path, id: &str) -> Result<Self> {
+        let root = hub_cache(&hf_hub::Cache::new(cache.to_path_buf()), id, None)?;
+        Ok(Self { name: id.into(), root, hash: Mutex::default() })
     }
 
     /// The model's reference, for messages.
@@ -149,47 +172,77 @@ impl ModelFiles {
         &self.name
     }
 
-    /// The bytes of a file, or `None` where the model has no such file.
-    pub(crate) fn find(&self, file: &str) -> Result<Option<Cow<'static, [u8]>>> {
-        let bytes: Cow<'static, [u8]> = match &self.root {
-            Root::Embedded(files) => match files.iter().find(|(name, _)| *name == file) {
-                Some((_, bytes)) => Cow::Borrowed(*bytes),
-                None => return Ok(None),
-            },
-            Root::Directory { path, within } => match read_within(&path.join(file), within)? {
-                Some(bytes) => Cow::Owned(bytes),
-                None => return Ok(None),
-            },
+    /// A file whose parts can be read, or `None` where the model has no such file. All of it goes into the model's
+    /// revision, whatever is read of it later.
+    pub(crate) fn open(&self, file: &str) -> Result<Option<Blob>> {
+        self.open_up_to(file, MAX_FILE)
+    }
+
+    fn open_up_to(&self, file: &str, most: u64) -> Result<Option<Blob>> {
+        let blob = match &self.root {
+            Root::Embedded(files) => files.iter().find(|(name, _)| *name == file).map(|(_, bytes)| Blob::bytes(*bytes)),
+            Root::Directory { path, within } => open_within(&path.join(file), within, most)?,
+            #[cfg(any(test, fuzzing))]
+            Root::Memory(files) => files.iter().find(|(name, _)| name == file).map(|(_, bytes)| Blob::bytes(bytes.clone())),
         };
+        let Some(blob) = blob else { return Ok(None) };
         let mut hash = self.hash.lock();
         hash.update(file.as_bytes());
-        hash.update(&(bytes.len() as u64).to_le_bytes());
-        hash.update(&bytes);
-        Ok(Some(bytes))
+        hash.update(&blob.len().to_le_bytes());
+        blob.hash_into(&mut hash).map_err(|e| self.unreadable(file, e))?;
+        Ok(Some(blob))
+    }
+
+    /// The bytes of a file, or `None` where the model has no such file.
+    pub(crate) fn find(&self, file: &str) -> Result<Option<Cow<'static, [u8]>>> {
+        self.find_up_to(file, MAX_FILE)
+    }
+
+    fn find_up_to(&self, file: &str, most: u64) -> Result<Option<Cow<'static, [u8]>>> {
+        match self.open_up_to(file, most)? {
+            None => Ok(None),
+            Some(blob) => blob.into_bytes().map(Some).map_err(|e| self.unreadable(file, e)),
+        }
+    }
+
+    /// Whether the model has a file of that name, which is not opened.
+    pub(crate) fn has(&self, file: &str) -> bool {
+        match &self.root {
+            Root::Embedded(files) => files.iter().any(|(name, _)| *name == file),
+            Root::Directory { path, .. } => path.join(file).is_file(),
+            #[cfg(any(test, fuzzing))]
+            Root::Memory(files) => files.iter().any(|(name, _)| name == file),
+        }
     }
 
     /// The bytes of a file that must be there.
     pub(crate) fn read(&self, file: &str) -> Result<Cow<'static, [u8]>> {
-        self.find(file)?.ok_or_else(|| {
-            Error::new(
-                ErrorKind::ModelNotFound,
-                format!("model {} has no {file}: it needs the whole Hugging Face directory", self.name),
-            )
-        })
+        self.find(file)?.ok_or_else(|| self.missing(file))
     }
 
     /// A JSON file that must be there.
     pub(crate) fn json<T: DeserializeOwned>(&self, file: &str) -> Result<T> {
-        self.parse(file, &self.read(file)?)
+        self.find_json(file)?.ok_or_else(|| self.missing(file))
     }
 
     /// A JSON file that may be missing.
     pub(crate) fn find_json<T: DeserializeOwned>(&self, file: &str) -> Result<Option<T>> {
-        self.find(file)?.map(|bytes| self.parse(file, &bytes)).transpose()
+        self.find_up_to(file, MAX_JSON)?.map(|bytes| self.parse(file, &bytes)).transpose()
     }
 
     fn parse<T: DeserializeOwned>(&self, file: &str, bytes: &[u8]) -> Result<T> {
         serde_json::from_slice(bytes).map_err(|e| self.corrupt(file, "does not say what it must").with_source(e))
+    }
+
+    fn missing(&self, file: &str) -> Error {
+        let what = format!("model {} has no {file}: it needs the whole Hugging Face directory", self.name);
+        Error::new(ErrorKind::ModelNotFound, what)
+    }
+
+    /// An error about a file that was found and cannot be read.
+    fn unreadable(&self, file: &str, e: io::Error) -> Error {
+        let kind = if e.kind() == io::ErrorKind::OutOfMemory { ErrorKind::OutOfMemory } else { ErrorKind::Io };
+        Error::new(kind, format!("cannot read {file} of model {}", self.name)).with_source(e)
     }
 
     /// An error about one of the model's files.
@@ -295,32 +348,27 @@ fn hub_cache(cache: &hf_hub::Cache, id: &str, revision: Option<&str>) -> Result<
     directory(&folder, &snapshot)
 }
 
-/// Reads a file whose real place must be inside `within`; `None` if there is none.
-fn read_within(path: &Path, within: &Path) -> Result<Option<Vec<u8>>> {
-    let failed = |e: std::io::Error| Error::new(ErrorKind::Io, format!("cannot read {}", path.display())).with_source(e);
+/// Opens a file whose real place must be inside `within`; `None` if there is none.
+fn open_within(path: &Path, within: &Path, most: u64) -> Result<Option<Blob>> {
+    let failed = |e: io::Error| Error::new(ErrorKind::Io, format!("cannot read {}", path.display())).with_source(e);
     let real = match path.canonicalize() {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other.map_err(failed)?,
     };
     if !real.starts_with(within) {
         let what = format!("{} links out of the model's folder {}", path.display(), within.display());
         return Err(Error::new(ErrorKind::ModelCorrupt, what));
     }
-    let file = std::fs::File::open(&real).map_err(failed)?;
+    let file = File::open(&real).map_err(failed)?;
     let meta = file.metadata().map_err(failed)?;
     if !meta.is_file() {
         return Err(Error::new(ErrorKind::ModelCorrupt, format!("{} is not a file", path.display())));
     }
-    if meta.len() > MAX_FILE {
-        let what = format!("{} has {} bytes, over the limit of {MAX_FILE}", path.display(), meta.len());
+    if meta.len() > most {
+        let what = format!("{} has {} bytes, over the limit of {most}", path.display(), meta.len());
         return Err(Error::new(ErrorKind::LimitExceeded, what));
     }
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(meta.len() as usize + 1).map_err(|e| {
-        Error::new(ErrorKind::OutOfMemory, format!("no memory for the {} bytes of {}", meta.len(), path.display())).with_source(e)
-    })?;
-    file.take(MAX_FILE).read_to_end(&mut bytes).map_err(failed)?;
-    Ok(Some(bytes))
+    Ok(Some(Blob::file(file, meta.len())))
 }
 
 #[cfg(test)]
@@ -379,7 +427,7 @@ mod tests {
         let cache = hf_hub::Cache::new(dir.path().to_path_buf());
         for revision in [None, Some("main"), Some("abc123")] {
             let root = hub_cache(&cache, "owner/name", revision).unwrap();
-            let files = ModelFiles { name: "owner/name".into(), root, hash: Mutex::new(blake3::Hasher::new()) };
+            let files = ModelFiles { name: "owner/name".into(), root, hash: Mutex::default() };
             assert_eq!(&*files.read("config.json").unwrap(), b"{}");
             assert_eq!(files.read("vocab.json").unwrap_err().kind(), ErrorKind::ModelCorrupt);
         }
@@ -387,6 +435,37 @@ mod tests {
             let e = hub_cache(&cache, id, revision).err().unwrap();
             assert!(e.kind() == ErrorKind::ModelNotFound && e.to_string().contains(&format!("hf download {id}")), "{e}");
         }
+    }
+
+    #[test]
+    fn parts_are_read_from_files_and_from_memory_alike() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("a"), b"0123456789").unwrap();
+        let files = ModelFiles::locate(&ModelRef::directory(dir.path())).unwrap();
+        for blob in [files.open("a").unwrap().unwrap(), Blob::bytes(&b"0123456789"[..])] {
+            assert_eq!(blob.len(), 10);
+            assert_eq!(&*blob.part(3, 4).unwrap(), b"3456");
+            assert_eq!(&*blob.part(0, 2).unwrap(), b"01");
+            assert_eq!(&*blob.part(10, 0).unwrap(), b"");
+            for (at, len) in [(8, 3), (11, 1), (u64::MAX, 1), (1, usize::MAX)] {
+                assert!(blob.part(at, len).is_err(), "{at} {len}");
+            }
+            assert_eq!(&*blob.into_bytes().unwrap(), b"0123456789");
+        }
+        // A file that shrinks while it is open is an error, not a signal.
+        let blob = files.open("a").unwrap().unwrap();
+        std::fs::write(dir.path().join("a"), b"01").unwrap();
+        assert_eq!(blob.part(3, 4).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn json_has_a_limit_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        // A hole: it takes no room on the disk.
+        File::create(dir.path().join("a.json")).unwrap().set_len(MAX_JSON + 1).unwrap();
+        let files = ModelFiles::locate(&ModelRef::directory(dir.path())).unwrap();
+        let e = files.json::<serde_json::Value>("a.json").unwrap_err();
+        assert!(e.kind() == ErrorKind::LimitExceeded && e.to_string().contains("a.json"), "{e}");
     }
 
     #[test]

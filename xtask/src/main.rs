@@ -1,9 +1,11 @@
 //! The project's tasks. `cargo xtask test` checks everything that a change can break; `cargo xtask test --long` what
-//! takes too long for every change. A name behind either runs that group alone.
+//! takes too long for every change. A name behind either runs that group alone. `cargo xtask bench` measures.
 //!
 //! A group is a row of [`GROUPS`] and a function that says what it counted.
 
+mod bench;
 mod c;
+mod hours;
 mod long;
 mod python;
 mod rust;
@@ -29,6 +31,20 @@ enum Task {
         /// Only these groups.
         groups: Vec<String>,
     },
+    /// Run the benchmarks, all or those named, and print one table.
+    Bench {
+        /// Put the table into docs/performance.md.
+        #[arg(long)]
+        write: bool,
+        /// Only these: sound, micro, micro-dub, real, real-dub.
+        suites: Vec<String>,
+    },
+    /// Write a model with random weights and the shape of a published checkpoint: whisper-base, opus-mt or mms-tts.
+    RandomModel {
+        /// The shape, the folder, and options; `--help` behind `--` tells.
+        #[arg(trailing_var_arg = true, required = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
 }
 
 /// A row of the table of test groups.
@@ -52,6 +68,8 @@ const GROUPS: &[Group] = &[
     Group { name: "c", about: "header, examples and misuse", long: false, needs: &[Needs::Gcc], run: c::test },
     Group { name: "python", about: "the wheel, installed", long: false, needs: &[Needs::Gcc, Needs::Python], run: python::test },
     Group { name: "deny", about: "licences and origins of dependencies", long: true, needs: &[Needs::Gcc], run: long::deny },
+    Group { name: "programme", about: "two hours in bounded memory", long: true, needs: &[Needs::Gcc], run: hours::programme },
+    Group { name: "cancel", about: "models of real size are cancelled", long: true, needs: &[Needs::Gcc], run: hours::cancel },
     Group { name: "asan", about: "unit tests under AddressSanitizer", long: true, needs: &[Needs::Gcc], run: long::asan },
 ];
 
@@ -87,8 +105,12 @@ impl Tally {
 }
 
 fn main() -> ExitCode {
-    let Task::Test { long, groups } = Task::parse();
-    match test(long, &groups) {
+    let done = match Task::parse() {
+        Task::Test { long, groups } => test(long, &groups),
+        Task::Bench { write, suites } => Project::find().and_then(|p| bench::run(&p, &suites, write)).map(|()| true),
+        Task::RandomModel { args } => random_model(&args).map(|()| true),
+    };
+    match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(e) => {
@@ -96,6 +118,14 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn random_model(args: &[String]) -> Result<()> {
+    let project = Project::find()?;
+    let here = std::env::current_dir()?;
+    let mut command = project.command(bench::program(&project)?);
+    // A relative folder is meant from where one is.
+    shell::run(command.arg("random-model").args(args).current_dir(here))
 }
 
 fn test(long: bool, named: &[String]) -> Result<bool> {

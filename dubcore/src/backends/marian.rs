@@ -100,6 +100,16 @@ struct Marian {
 const MAX_ROWS: usize = 16;
 const MAX_TOKENS: usize = 1024;
 
+/// Copies of tied tables, and positions, which are computed.
+const IDLE: [&str; 6] = [
+    "lm_head.",
+    "model.shared.",
+    "model.encoder.embed_tokens.",
+    "model.decoder.embed_tokens.",
+    "model.encoder.embed_positions.",
+    "model.decoder.embed_positions.",
+];
+
 fn load(files: &ModelFiles) -> Result<Loaded> {
     let (model, bytes) = load_marian(files)?;
     Ok(Loaded { stage: Stage::Translator(Arc::new(model)), bytes })
@@ -118,9 +128,8 @@ fn load_marian(files: &ModelFiles) -> Result<(Marian, u64)> {
         return Err(files.corrupt("config.json", "has an impossible vocab_size"));
     }
     let tokenizer = MarianTokenizer::load(files, config.vocab_size, target_vocab)?;
-    let bytes = files.read("model.safetensors")?;
-    let w = Weights::parse(format!("model.safetensors of model {}", files.name()), bytes)?;
-    let size = w.resident_bytes();
+    let weights = Weights::open(files)?;
+    let w = &weights;
 
     let shape = |layers, heads, ffn| -> Result<Shape> {
         let activation = Activation::parse(&config.activation_function)?;
@@ -135,15 +144,20 @@ fn load_marian(files: &ModelFiles) -> Result<(Marian, u64)> {
     }
     let scale = if config.scale_embedding { (config.d_model as f64).sqrt() } else { 1.0 };
     // Tied tables are stored once, under whichever of their names the exporter liked.
-    let shared: &[&str] = if config.share_encoder_decoder_embeddings { &["model.shared"] } else { &[] };
-    let head: &[&str] = if config.tie_word_embeddings { &["lm_head"] } else { &[] };
-    let table = |names: &[&str], more: &[&str], tokens, scale| {
-        let found = names.iter().chain(shared).chain(more).find(|n| w.at(n).has("weight")).unwrap_or(&names[0]);
-        Embedding::load(&w.at(found), tokens, config.d_model, scale)
+    let shared: &[&'static str] = if config.share_encoder_decoder_embeddings { &["model.shared"] } else { &[] };
+    let head: &[&'static str] = if config.tie_word_embeddings { &["lm_head"] } else { &[] };
+    let stored = |own: &'static str, more: &[&'static str]| {
+        let mut names = [own].into_iter().chain(shared.iter().copied()).chain(more.iter().copied());
+        names.find(|name| w.at(name).has("weight")).unwrap_or(own)
     };
     let both = if config.share_encoder_decoder_embeddings { head } else { &[] };
-    let embedding = table(&["model.encoder.embed_tokens"], both, config.vocab_size, scale)?;
-    let target = table(&["model.decoder.embed_tokens"], head, target_vocab, scale)?;
+    let (source_name, target_name) = (stored("model.encoder.embed_tokens", both), stored("model.decoder.embed_tokens", head));
+    let embedding = Embedding::load(&w.at(source_name), config.vocab_size, config.d_model, scale)?;
+    // What is one table in the file is one in memory.
+    let target = match source_name == target_name {
+        true => embedding.clone(),
+        false => Embedding::load(&w.at(target_name), target_vocab, config.d_model, scale)?,
+    };
     let bias = w.has("final_logits_bias").then(|| w.values("final_logits_bias", &[1, target_vocab])).transpose()?;
     let logits = match config.tie_word_embeddings {
         true => Linear::tied(&target, bias)?,
@@ -173,7 +187,7 @@ fn load_marian(files: &ModelFiles) -> Result<(Marian, u64)> {
         generation,
         max_positions: config.max_position_embeddings,
     };
-    Ok((model, size))
+    Ok((model, weights.finish(&IDLE)))
 }
 
 /// Position vectors: sines in the first half, cosines in the second.

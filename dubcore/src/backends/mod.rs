@@ -11,7 +11,7 @@ macro_rules! backends {
 }
 
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 
 backends! {
     marian,

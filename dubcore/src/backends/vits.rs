@@ -46,6 +46,10 @@ const MAX_FRAMES: usize = 32_768;
 /// The silence between the pieces of a long text.
 const PAUSE: Duration = Duration::from_millis(150);
 
+/// What only training needs: the encoder of spectrograms, and the half of the duration predictor that knows the answer;
+/// also the flow that is skipped.
+const IDLE: [&str; 3] = ["posterior_encoder.", "duration_predictor.post_", "duration_predictor.flows.1."];
+
 struct Vits {
     info: StageInfo,
     tokenizer: Tokenizer,
@@ -89,7 +93,7 @@ impl Prior {
 fn load(files: &ModelFiles) -> Result<Loaded> {
     let config = Config::read(files)?;
     let tokenizer = Tokenizer::load(files, config.vocab_size)?;
-    let weights = Weights::parse(format!("model.safetensors of model {}", files.name()), files.read("model.safetensors")?)?;
+    let weights = Weights::open(files)?;
     let model = Model::load(&weights, &config)?;
     let mut info = StageInfo::new(files.name());
     // What goes in is written, and what comes out is spoken, in the same language.
@@ -98,7 +102,7 @@ fn load(files: &ModelFiles) -> Result<Loaded> {
     info.revision = files.revision();
     info.speakers = config.num_speakers;
     info.sample_rate = config.sampling_rate;
-    let bytes = weights.bytes_read();
+    let bytes = weights.finish(&IDLE);
     Ok(Loaded { stage: Stage::Tts(Arc::new(Vits { info, tokenizer, config, model })), bytes })
 }
 

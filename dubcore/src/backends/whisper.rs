@@ -125,9 +125,7 @@ fn load_whisper(files: &ModelFiles) -> Result<(Whisper, u64)> {
     let generation: Generation = files.find_json("generation_config.json")?.unwrap_or_default();
     let pre: Preprocessor = files.json("preprocessor_config.json")?;
     let text = TextDecoder::load(files)?;
-    let bytes = files.read("model.safetensors")?;
-    let weights = Weights::parse(format!("model.safetensors of model {}", files.name()), bytes)?;
-    let size = weights.resident_bytes();
+    let weights = Weights::open(files)?;
     let w = weights.at("model");
 
     let samples = pre.n_samples.unwrap_or(pre.chunk_length.saturating_mul(pre.sampling_rate as usize));
@@ -175,7 +173,8 @@ fn load_whisper(files: &ModelFiles) -> Result<(Whisper, u64)> {
         // About two half-minute windows: an encoder layer over more would outlast the time between two checks.
         batch: (3_000 / config.max_source_positions.max(1)).clamp(1, 8),
     };
-    Ok((model, size))
+    // The output table is tied to the embedding; some exporters write it twice.
+    Ok((model, weights.finish(&["proj_out."])))
 }
 
 impl Special {

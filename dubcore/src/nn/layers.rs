@@ -59,7 +59,8 @@ impl LayerNorm {
     }
 }
 
-/// A table of vectors, looked up by token.
+/// A table of vectors, looked up by token. Clones share it.
+#[derive(Clone)]
 pub(crate) struct Embedding {
     table: Tensor,
     scale: f64,

@@ -175,6 +175,8 @@ impl Encoder {
         for l in &self.layers {
             ctx.check()?;
             x = residual(&x, &l.attention_norm, self.norm_first, |x| l.attention.over(x, &l.attention.kv(x)?, mask))?;
+            // Half a layer over a window of half a minute takes long enough.
+            ctx.check()?;
             x = residual(&x, &l.ffn_norm, self.norm_first, |x| l.ffn.apply(x))?;
         }
         Ok(Act(match &self.last_norm {

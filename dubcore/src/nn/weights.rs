@@ -1,156 +1,186 @@
-//! Tensors by name from a safetensors file, in any float storage, handed out as f32.
+//! Tensors by name from a model's safetensors files, in any float storage, handed out as f32.
+//!
+//! A model has `model.safetensors`, or, where that is missing, several files that `model.safetensors.index.json` lists.
+//! The headers are in memory; a tensor is read when a layer asks for it, so that loading takes the memory of the layers
+//! and of one tensor.
 
-use std::borrow::Cow;
+mod file;
+mod index;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use half::{bf16, f16};
-use safetensors::tensor::{Metadata, TensorInfo};
-use safetensors::{Dtype, SafeTensors};
+use safetensors::tensor::TensorInfo;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::sync::{AtomicU64, Ordering};
+use crate::source::ModelFiles;
+use crate::sync::Mutex;
 
-/// A file's tensors below one prefix. Cloning and [`Weights::at`] share the bytes, which are dropped with the last of
+use file::TensorFile;
+
+const SINGLE: &str = "model.safetensors";
+
+/// A model's tensors below one prefix. Cloning and [`Weights::at`] share the files, which are closed with the last of
 /// them: after loading, only the layers' own copies remain.
 #[derive(Clone)]
 pub(crate) struct Weights {
-    file: Arc<File>,
+    all: Arc<Tensors>,
     prefix: String,
 }
 
-struct File {
+struct Tensors {
+    /// What a tensor that is nowhere is missing from, as error messages call it.
     name: String,
-    bytes: Cow<'static, [u8]>,
-    /// Where the tensors' data begins.
-    base: usize,
-    meta: Metadata,
-    /// Bytes handed out, as f32.
-    read: AtomicU64,
+    files: Vec<TensorFile>,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Default)]
+struct Taken {
+    names: BTreeSet<String>,
+    /// As f32; a tensor that was asked for twice counts twice.
+    bytes: u64,
 }
 
 impl Weights {
-    /// Parses the header; `name` is the file as error messages call it.
-    pub(crate) fn parse(name: impl Into<String>, bytes: Cow<'static, [u8]>) -> Result<Self> {
-        let name = name.into();
-        let (header, meta) = SafeTensors::read_metadata(&bytes)
-            .map_err(|e| corrupt(format!("{name} is not a complete safetensors file: fetch it again")).with_source(e))?;
-        // 8 bytes of header length come first.
-        let base = header + 8;
-        if bytes.len() - base != meta.data_len() {
-            let (have, want) = (bytes.len() - base, meta.data_len());
-            return Err(corrupt(format!("{name} holds {have} bytes of tensors where its header says {want}: fetch it again")));
+    /// The weights of a model: `model.safetensors` if there is one, as in transformers, else the files of the index.
+    ///
+    /// # Errors
+    /// `ModelNotFound` where a file is missing, `ModelCorrupt` where files are damaged or do not belong together, both
+    /// naming the file and, where there is one, the tensor.
+    pub(crate) fn open(files: &ModelFiles) -> Result<Self> {
+        let called = |file: &str| format!("{file} of model {}", files.name());
+        if let Some(blob) = files.open(SINGLE)? {
+            return Ok(Self::new(called(SINGLE), vec![TensorFile::open(called(SINGLE), blob)?]));
         }
-        Ok(Self { file: Arc::new(File { name, bytes, base, meta, read: AtomicU64::new(0) }), prefix: String::new() })
+        let Some(shards) = index::read(files)? else { return Err(nowhere(files)) };
+        let mut opened: Vec<TensorFile> = Vec::new();
+        for (file, tensors) in &shards {
+            let blob = files.open(file)?.ok_or_else(|| {
+                let what = format!(
+                    "model {} has no {file}, where {} places tensor {} and others: fetch it too",
+                    files.name(),
+                    index::FILE,
+                    tensors[0]
+                );
+                Error::new(ErrorKind::ModelNotFound, what)
+            })?;
+            let shard = TensorFile::open(called(file), blob)?;
+            if let Some(absent) = tensors.iter().find(|t| shard.info(t).is_none()) {
+                let what = format!("places tensor {absent} in {file}, which does not have it: fetch both again");
+                return Err(files.corrupt(index::FILE, &what));
+            }
+            for other in &opened {
+                if let Some(twice) = shard.names().find(|t| other.info(t).is_some()) {
+                    return Err(corrupt(format!(
+                        "tensor {twice} is in {} and in {}: it can be in one",
+                        other.name(),
+                        shard.name()
+                    )));
+                }
+            }
+            opened.push(shard);
+        }
+        Ok(Self::new(called(index::FILE), opened))
     }
 
-    /// Bytes that all tensors take once they are f32.
-    pub(crate) fn resident_bytes(&self) -> u64 {
-        self.file.meta.tensors().values().map(|t| t.shape.iter().product::<usize>() as u64 * 4).sum()
+    /// The weights in one file; `name` is the file as error messages call it.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn parse(name: impl Into<String>, bytes: std::borrow::Cow<'static, [u8]>) -> Result<Self> {
+        let name = name.into();
+        Ok(Self::new(name.clone(), vec![TensorFile::open(name, crate::source::Blob::bytes(bytes))?]))
+    }
+
+    /// The names and shapes of all tensors.
+    #[cfg(fuzzing)]
+    pub(crate) fn list(&self) -> Vec<(String, Vec<usize>)> {
+        let of = |file: &TensorFile| -> Vec<_> {
+            let shape = |name: &str| file.info(name).map_or(Vec::new(), |info| info.shape.clone());
+            file.names().map(|name| (name.to_string(), shape(name))).collect()
+        };
+        self.all.files.iter().flat_map(of).collect()
+    }
+
+    fn new(name: String, files: Vec<TensorFile>) -> Self {
+        Self { all: Arc::new(Tensors { name, files, taken: Mutex::default() }), prefix: String::new() }
     }
 
     /// The tensors whose names begin with this prefix, `name` and a dot.
     pub(crate) fn at(&self, name: impl std::fmt::Display) -> Self {
-        Self { file: self.file.clone(), prefix: format!("{}{name}.", self.prefix) }
+        Self { all: self.all.clone(), prefix: format!("{}{name}.", self.prefix) }
     }
 
     /// Whether a tensor of that name is there.
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.info(name).is_some()
+        self.find(&format!("{}{name}", self.prefix)).is_some()
     }
 
     /// The values of a tensor that must have exactly this shape.
     pub(crate) fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        let info = self.info(name).ok_or_else(|| self.missing(name))?;
-        let File { name: file, bytes, base, .. } = &*self.file;
+        let name = format!("{}{name}", self.prefix);
+        let (file, info) = self
+            .find(&name)
+            .ok_or_else(|| corrupt(format!("{} has no tensor {name}: it does not belong to this config.json", self.all.name)))?;
         if info.shape != shape {
-            let found = &info.shape;
+            let (found, file) = (&info.shape, file.name());
             return Err(corrupt(format!(
-                "tensor {}{name} of {file} has shape {found:?} where config.json asks for {shape:?}: the files do not belong together",
-                self.prefix
+                "tensor {name} of {file} has shape {found:?} where config.json asks for {shape:?}: the files do not belong together"
             )));
         }
-        let data = &bytes[base + info.data_offsets.0..base + info.data_offsets.1];
-        let values: Vec<f32> = match info.dtype {
-            Dtype::F32 => data.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-            Dtype::F16 => data.as_chunks::<2>().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
-            Dtype::BF16 => data.as_chunks::<2>().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),
-            other => {
-                return Err(Error::new(
-                    ErrorKind::ModelIncompatible,
-                    format!("tensor {}{name} of {file} is stored as {other:?}: only F32, F16 and BF16 are read", self.prefix),
-                ));
-            }
-        };
-        if let Some(bad) = values.iter().find(|v| !v.is_finite()) {
-            return Err(corrupt(format!("tensor {}{name} of {file} holds {bad}: fetch the model again", self.prefix)));
-        }
-        self.file.read.fetch_add(4 * values.len() as u64, Ordering::Relaxed);
+        let values = file.floats(&name, info)?;
+        let mut taken = self.all.taken.lock();
+        taken.bytes += 4 * values.len() as u64;
+        taken.names.insert(name);
         Ok(values)
-    }
-
-    /// How many bytes of values were handed out, which is what the layers made of them take in memory.
-    pub(crate) fn bytes_read(&self) -> u64 {
-        self.file.read.load(Ordering::Relaxed)
     }
 
     pub(in crate::nn) fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         Ok(Tensor::from_vec(self.values(name, shape)?, shape, &Device::Cpu)?)
     }
 
-    fn info(&self, name: &str) -> Option<&TensorInfo> {
-        self.file.meta.info(&format!("{}{name}", self.prefix))
+    fn find(&self, name: &str) -> Option<(&TensorFile, &TensorInfo)> {
+        self.all.files.iter().find_map(|file| Some((file, file.info(name)?)))
     }
 
-    fn missing(&self, name: &str) -> Error {
-        corrupt(format!("{} has no tensor {}{name}: it does not belong to this config.json", self.file.name, self.prefix))
+    /// To be called when the layers are made: the bytes that were handed out, which is what the layers take in memory.
+    ///
+    /// Tensors that no layer asked for are no error, as in transformers, but a warning tells of them: they may mean that
+    /// config.json describes another model. `idle` are the beginnings of those names that every checkpoint of the
+    /// architecture may have for training, or as copies.
+    pub(crate) fn finish(&self, idle: &[&str]) -> u64 {
+        let left = self.left_over(idle);
+        if !left.is_empty() {
+            let (count, some) = (left.len(), left.iter().take(5).copied().collect::<Vec<_>>().join(", "));
+            tracing::warn!("{count} tensors of {} have no place in the model and are ignored: {some}", self.all.name);
+            tracing::debug!("ignored of {}: {}", self.all.name, left.join(", "));
+        }
+        self.all.taken.lock().bytes
     }
+
+    /// The tensors that nobody asked for, but for those whose names begin like one of `idle`.
+    fn left_over(&self, idle: &[&str]) -> Vec<&str> {
+        let taken = self.all.taken.lock();
+        let all = self.all.files.iter().flat_map(TensorFile::names);
+        let mut left: Vec<&str> = all.filter(|n| !taken.names.contains(*n) && !idle.iter().any(|i| n.starts_with(i))).collect();
+        left.sort_unstable();
+        left
+    }
+}
+
+/// Why there are no weights.
+fn nowhere(files: &ModelFiles) -> Error {
+    let old = ["pytorch_model.bin", "pytorch_model.bin.index.json"].into_iter().find(|f| files.has(f));
+    let hint = match old {
+        Some(old) => format!("{old} is not read, save the model as safetensors"),
+        None => "it needs the whole Hugging Face directory".to_string(),
+    };
+    let what = format!("model {} has no {SINGLE} and no {}: {hint}", files.name(), index::FILE);
+    Error::new(ErrorKind::ModelNotFound, what)
 }
 
 fn corrupt(message: String) -> Error {
     Error::new(ErrorKind::ModelCorrupt, message)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use safetensors::tensor::TensorView;
-
-    fn file(dtype: Dtype, data: &[u8]) -> Vec<u8> {
-        let view = TensorView::new(dtype, vec![2], data).unwrap();
-        safetensors::serialize([("a.w", view)], None).unwrap()
-    }
-
-    #[test]
-    fn every_float_storage_is_read() {
-        for (dtype, bytes) in [
-            (Dtype::F32, [1.5f32, -2.0].iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>()),
-            (Dtype::F16, [1.5f32, -2.0].iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect()),
-            (Dtype::BF16, [1.5f32, -2.0].iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect()),
-        ] {
-            let w = Weights::parse("m.safetensors", file(dtype, &bytes).into()).unwrap();
-            assert_eq!(w.at("a").values("w", &[2]).unwrap(), [1.5, -2.0]);
-        }
-    }
-
-    #[test]
-    fn errors_name_the_tensor_and_the_file() {
-        let bytes: Vec<u8> = [f32::NAN, 0.0].iter().flat_map(|v| v.to_le_bytes()).collect();
-        let whole = file(Dtype::F32, &bytes);
-        let w = Weights::parse("m.safetensors", whole.clone().into()).unwrap().at("a");
-        for (error, part) in [
-            (w.values("w", &[3]).unwrap_err(), "shape [2]"),
-            (w.values("x", &[3]).unwrap_err(), "a.x"),
-            (w.values("w", &[2]).unwrap_err(), "NaN"),
-        ] {
-            assert_eq!(error.kind(), ErrorKind::ModelCorrupt);
-            assert!(error.to_string().contains(part) && error.to_string().contains("m.safetensors"), "{error}");
-        }
-        for cut in 0..whole.len() {
-            assert_eq!(Weights::parse("m", whole[..cut].to_vec().into()).err().unwrap().kind(), ErrorKind::ModelCorrupt, "{cut}");
-        }
-        let ints = file(Dtype::I32, &[0; 8]);
-        let w = Weights::parse("m", ints.into()).unwrap();
-        assert_eq!(w.values("a.w", &[2]).unwrap_err().kind(), ErrorKind::ModelIncompatible);
-    }
 }

@@ -9,6 +9,11 @@ use crate::media::{Input, Limits, MonoStream};
 use crate::runtime::Job;
 use crate::vad::{RATE, Vad, VadOptions};
 
+/// So much sound is looked at for more spans behind the first of a batch, and for a first one: what lies between two that
+/// are hours apart need not be held.
+const BATCH_REACH: Duration = Duration::from_secs(120);
+const QUIET: Duration = Duration::from_secs(30);
+
 /// Speech found in a stream that is read once.
 pub(super) struct Listener {
     stream: MonoStream,
@@ -18,6 +23,8 @@ pub(super) struct Listener {
     /// The sound from sample `dropped` on.
     heard: Vec<f32>,
     dropped: u64,
+    /// Sound before this time is not asked for any more.
+    keep: Duration,
     ended: bool,
 }
 
@@ -29,23 +36,31 @@ impl Listener {
             spans: VecDeque::new(),
             heard: Vec::new(),
             dropped: 0,
+            keep: Duration::ZERO,
             ended: false,
         })
     }
 
-    /// Up to `count` of the next spans of speech, none longer than the detector's limit; empty at the end of the media.
+    /// Up to `count` of the next spans of speech, none longer than the detector's limit. Fewer where they lie far apart,
+    /// none where it was quiet for long or the media have ended.
     pub(super) fn next_spans(&mut self, count: usize, job: &Job) -> Result<Vec<Span>> {
+        let quiet = self.position() + QUIET;
         while self.spans.len() < count && !self.ended {
+            let enough = self.spans.front().map_or(quiet, |first| first.start + BATCH_REACH);
+            if self.position() >= enough {
+                break;
+            }
             self.hear(job)?;
         }
         let take = self.spans.len().min(count);
         Ok(self.spans.drain(..take).collect())
     }
 
-    /// Reads on until `time` was heard, or the end.
+    /// Reads on until `time` was heard, or the end. Speech is not looked for: spans that were found are forgotten.
     pub(super) fn hear_until(&mut self, time: Duration, job: &Job) -> Result<()> {
         while self.position() < time && !self.ended {
             self.hear(job)?;
+            self.spans.clear();
         }
         Ok(())
     }
@@ -59,6 +74,7 @@ impl Listener {
         } else {
             self.spans.extend(self.vad.push(&self.heard[before..]));
         }
+        self.free();
         Ok(())
     }
 
@@ -68,9 +84,14 @@ impl Listener {
         Audio::new(self.heard[at(span.start)..at(span.end)].to_vec(), RATE)
     }
 
-    /// Frees the sound before `time`. Spans that begin earlier must have been dealt with.
+    /// Says that sound before `time` will not be asked for. Spans that begin earlier must have been dealt with.
     pub(super) fn forget(&mut self, time: Duration) {
-        let keep = self.spans.front().map_or(self.vad.settled(), |s| s.start).min(time);
+        self.keep = self.keep.max(time);
+        self.free();
+    }
+
+    fn free(&mut self) {
+        let keep = self.spans.front().map_or(self.vad.settled(), |s| s.start).min(self.keep);
         let gone = (time_to_samples(keep, RATE).saturating_sub(self.dropped) as usize).min(self.heard.len());
         // Moving what remains costs as much as it frees, so it is done by the minute.
         if gone >= 60 * RATE as usize {

@@ -7,6 +7,7 @@ use crate::audio::Span;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fit::{fit, latest_end, plan_rate};
 use crate::lang::Lang;
+use crate::mix::loudness;
 use crate::runtime::Job;
 use crate::sentence::{MergeOptions, Merger, sentences_of};
 use crate::stage::{Segment, Translation, TtsOptions};
@@ -19,6 +20,8 @@ use super::{DubRequest, Dubber};
 
 /// Spans of speech that are recognised, and sentences that are translated, at once.
 const BATCH: usize = 8;
+/// Lines of a script that are taken together end within this time after the first one's beginning.
+const SCRIPT_REACH: Duration = Duration::from_secs(120);
 
 /// A dub in progress. Each `next` computes as much as it takes to finish one more line.
 ///
@@ -54,6 +57,8 @@ pub struct Run {
 struct Sentence {
     segment: Segment,
     text: Result<String>,
+    /// How loud the original is there: its sound is not kept while the sentence waits.
+    level: Option<f64>,
 }
 
 struct Parts {
@@ -172,9 +177,13 @@ impl Run {
     /// The next few sentences of the original.
     fn listen(&mut self) -> Result<Vec<(Segment, Option<String>)>> {
         if let Some(script) = &mut self.script {
-            let batch: Vec<_> = script.drain(..script.len().min(BATCH)).collect();
-            if let Some((last, _)) = batch.last() {
+            // Lines that are far apart are not held together.
+            let near = script.front().map_or(Duration::ZERO, |(first, _)| first.span.start + SCRIPT_REACH);
+            let count = script.iter().take(BATCH).take_while(|(line, _)| line.span.end <= near).count();
+            let batch: Vec<_> = script.drain(..script.len().min(count.max(1))).collect();
+            if let (Some((first, _)), Some((last, _))) = (batch.first(), batch.last()) {
                 let began = Instant::now();
+                self.listener.forget(first.span.start);
                 self.listener.hear_until(last.span.end, &self.job)?;
                 self.times.listen += began.elapsed();
             }
@@ -207,12 +216,12 @@ impl Run {
             }
             self.times.transcribe += began.elapsed();
         }
-        if self.listener.finished() {
-            self.heard_all = true;
+        self.heard_all = self.listener.finished();
+        // Nothing for long ends a sentence as the end does.
+        if self.heard_all || spans.is_empty() {
             sentences.extend(self.merger.as_mut().and_then(Merger::flush));
         }
-        let heard =
-            if self.listener.finished() { self.listener.position() } else { spans.last().map_or(Duration::ZERO, |s| s.end) };
+        let heard = spans.last().filter(|_| !self.heard_all).map_or(self.listener.position(), |s| s.end);
         self.report(&self.progress.transcribe, heard);
         Ok(sentences.into_iter().map(|s| (s, None)).collect())
     }
@@ -252,14 +261,20 @@ impl Run {
             // Recognisers may let segments touch or overlap by a frame; lines never do.
             let start = segment.span.start.max(self.waiting.back().map_or(self.voiced_until, |s| s.segment.span.end));
             let segment = Segment { span: Span::new(start, segment.span.end), ..segment };
-            self.waiting.push_back(Sentence { segment, text });
+            let level = match &self.track {
+                Some(_) => loudness(&self.listener.audio(segment.span)?),
+                None => None,
+            };
+            self.waiting.push_back(Sentence { segment, text, level });
         }
+        let pending = self.merger.as_ref().and_then(Merger::pending);
+        self.listener.forget(pending.unwrap_or(self.listener.position()));
         self.times.translate += began.elapsed();
         Ok(())
     }
 
     fn voice_one(&mut self) -> Result<Result<Line>> {
-        let Some(Sentence { segment, text }) = self.waiting.pop_front() else {
+        let Some(Sentence { segment, text, level }) = self.waiting.pop_front() else {
             return Err(Error::internal("no line waits for a voice"));
         };
         let index = self.next_index;
@@ -267,7 +282,7 @@ impl Run {
         let span = segment.span;
         let result = match text {
             Err(e) => Err(e),
-            Ok(text) => match self.speak(index, &segment, text) {
+            Ok(text) => match self.speak(index, &segment, text, level) {
                 Err(e) => {
                     // What ended the job ends the run; anything else, a voice's own time limit too, is this line's alone.
                     self.job.check()?;
@@ -282,7 +297,6 @@ impl Run {
         if let Some(track) = &mut self.track {
             track.advance(Some(span.end), &self.job)?;
         }
-        self.listener.forget(span.end);
         self.times.mix += began.elapsed();
         self.report(&self.progress.mix, span.end);
         match &result {
@@ -292,7 +306,7 @@ impl Run {
         Ok(result)
     }
 
-    fn speak(&mut self, index: usize, segment: &Segment, text: String) -> Result<Line> {
+    fn speak(&mut self, index: usize, segment: &Segment, text: String, level: Option<f64>) -> Result<Line> {
         let mut line = Line { index, source: segment.clone(), text, placement: None, audio: None };
         let Some(tts) = &self.dubber.tts else { return Ok(line) };
         let began = Instant::now();
@@ -318,7 +332,7 @@ impl Run {
         self.times.speak += began.elapsed();
         let began = Instant::now();
         if let Some(track) = &mut self.track {
-            track.add(slot, &self.listener.audio(slot)?, &fitted)?;
+            track.add(slot, level, &fitted)?;
         }
         self.times.mix += began.elapsed();
         line.placement = Some(Placement::from(&fitted));
@@ -333,6 +347,7 @@ impl Run {
         }
         let began = Instant::now();
         // A script may end before the media do; their length is told by hearing them out.
+        self.listener.forget(Duration::MAX);
         self.listener.hear_until(Duration::MAX, &self.job)?;
         if let Some(track) = &mut self.track {
             track.advance(None, &self.job)?;

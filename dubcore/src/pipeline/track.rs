@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::audio::{Audio, Span};
+use crate::audio::Span;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fit::Fitted;
 use crate::media::{Reader, WavFile, WavWriter};
-use crate::mix::{Mixer, loudness};
+use crate::mix::Mixer;
 use crate::runtime::Job;
 
 use super::{DubRequest, Output};
@@ -46,9 +46,9 @@ impl Track {
         Ok(Some(Self { reader, mixer: Mixer::new(rate, channels, &request.mix)?, sink, frames: Vec::new(), mixed: 0 }))
     }
 
-    /// Adds a line; `original` is the sound of the line that it replaces.
-    pub(super) fn add(&mut self, span: Span, original: &Audio, line: &Fitted) -> Result<()> {
-        self.mixer.push_line(span, loudness(original), line.start, &line.audio)
+    /// Adds a line in the place of the original's `span`, which is as loud as `level` says.
+    pub(super) fn add(&mut self, span: Span, level: Option<f64>, line: &Fitted) -> Result<()> {
+        self.mixer.push_line(span, level, line.start, &line.audio)
     }
 
     /// Mixes what no line beginning at or after `time` can change; `None` mixes all the rest.

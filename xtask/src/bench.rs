@@ -1,0 +1,148 @@
+//! `cargo xtask bench`: every benchmark, in one table that says on what machine it was made.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::shell::{Project, output, run as build, watch};
+
+/// The suites, in the order of the table. Each is a process of its own, so that its memory is its own.
+const SUITES: [&str; 5] = ["sound", "micro", "micro-dub", "real", "real-dub"];
+
+/// Where the table is kept, and what it stands between.
+const PLACE: &str = "docs/performance.md";
+const BEGIN: &str = "<!-- measured: `cargo xtask bench --write` replaces what is between -->\n";
+const END: &str = "<!-- end of what was measured -->\n";
+
+/// Runs the suites named, or all, and prints the table; `write` puts it into docs/performance.md.
+pub(crate) fn run(project: &Project, named: &[String], write: bool) -> Result<()> {
+    if let Some(unknown) = named.iter().find(|n| !SUITES.contains(&n.as_str())) {
+        bail!("there is no benchmark {unknown:?}; there are {}", SUITES.join(", "));
+    }
+    ensure!(!write || named.is_empty(), "--write wants all benchmarks: a part of them would replace the whole table");
+    let began = Instant::now();
+    let program = program(project)?;
+    let machine = machine(project)?;
+    let (mut rows, mut notes) = (Vec::new(), Vec::new());
+    for suite in SUITES.iter().filter(|s| named.is_empty() || named.iter().any(|n| n == *s)) {
+        let (status, lines) = watch(project.command(&program).arg("measure").arg(suite))?;
+        ensure!(status.success(), "the benchmark {suite} failed ({status})");
+        for line in &lines {
+            if let Some(row) = line.strip_prefix("row ") {
+                rows.push(row_of(&serde_json::from_str(row)?)?);
+            } else if let Some(note) = line.strip_prefix("note ") {
+                notes.push(format!("- {note}\n"));
+            }
+        }
+    }
+    ensure!(!rows.is_empty(), "nothing was measured");
+    let head = "| | median | 95 % of the median | by second of sound | processor | peak memory |\n|---|---|---|---|---|---|\n";
+    let measured = format!("{machine}\n\n{head}{}\n{}", rows.concat(), notes.concat());
+    println!("\n{measured}\n{:.0} s", began.elapsed().as_secs_f64());
+    if write {
+        let path = project.root.join(PLACE);
+        let text = std::fs::read_to_string(&path).with_context(|| format!("there is no {PLACE}"))?;
+        std::fs::write(&path, replaced(&text, &measured)?)?;
+        println!("written into {PLACE}");
+    }
+    Ok(())
+}
+
+/// The program that measures, built.
+pub(crate) fn program(project: &Project) -> Result<PathBuf> {
+    build(project.cargo("build").args(["--release", "--package", "dubcore-bench"]))?;
+    Ok(project.target.join("release/dubcore-bench"))
+}
+
+/// A row of the table.
+fn row_of(row: &Value) -> Result<String> {
+    let number = |key: &str| row[key].as_f64().with_context(|| format!("a row has no {key}: {row}"));
+    let text = |key: &str| row[key].as_str().with_context(|| format!("a row has no {key}: {row}"));
+    let median = number("median")?;
+    let ratio = row["audio"].as_f64().map_or(String::new(), |audio| format!("{:.4}", median / audio));
+    let (low, high) = (time(number("low")?), time(number("high")?));
+    let peak = number("peak")? / 1e6;
+    Ok(format!(
+        "| {}: {} | {} | {low} to {high} | {ratio} | {} | {peak:.0} MB |\n",
+        text("group")?,
+        text("name")?,
+        time(median),
+        time(number("cpu")?)
+    ))
+}
+
+/// A time in the unit that leaves three digits or so.
+fn time(seconds: f64) -> String {
+    match seconds {
+        s if s >= 1.0 => format!("{s:.2} s"),
+        s if s >= 0.1 => format!("{:.0} ms", s * 1e3),
+        s if s >= 0.001 => format!("{:.1} ms", s * 1e3),
+        s => format!("{:.0} µs", s * 1e6),
+    }
+}
+
+/// What the numbers are worth.
+fn machine(project: &Project) -> Result<String> {
+    let file = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let cpu = file("/proc/cpuinfo");
+    let field = |name: &str| {
+        let line = cpu.lines().find(|l| l.starts_with(name));
+        line.and_then(|l| l.split_once(':')).map_or("unknown", |(_, value)| value.trim()).to_string()
+    };
+    let flags = field("flags");
+    let known = ["avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8"];
+    let have: Vec<_> = known.into_iter().filter(|k| flags.split(' ').any(|f| f == *k)).collect();
+    let cores = std::thread::available_parallelism()?;
+    let memory = file("/proc/meminfo");
+    let total = memory.lines().find_map(|l| l.strip_prefix("MemTotal:")).unwrap_or_default();
+    let gigabytes = total.trim().trim_end_matches(" kB").parse::<f64>().unwrap_or(0.0) * 1024.0 / 1e9;
+    let load = file("/proc/loadavg");
+    let load = load.split(' ').next().unwrap_or("unknown").to_string();
+    let line = |command: &mut std::process::Command| Ok::<_, anyhow::Error>(output(command)?.trim().to_string());
+    let rustc = line(project.command("rustc").arg("--version"))?;
+    let date = line(project.command("date").args(["-u", "+%F"]))?;
+    Ok(format!(
+        "{date}. {} (family {}, model {}), {cores} cores, {gigabytes:.0} GB; of {}: {}. {rustc}, release profile. Load of the \
+         machine before: {load}.",
+        field("model name"),
+        field("cpu family"),
+        field("model\t"),
+        known.join(", "),
+        if have.is_empty() { "none".to_string() } else { have.join(", ") },
+    ))
+}
+
+/// The document with another measurement.
+fn replaced(text: &str, measured: &str) -> Result<String> {
+    let (before, rest) = text.split_once(BEGIN).with_context(|| format!("{PLACE} has no line {BEGIN:?}"))?;
+    let (_, after) = rest.split_once(END).with_context(|| format!("{PLACE} has no line {END:?}"))?;
+    Ok(format!("{before}{BEGIN}\n{}\n\n{END}{after}", measured.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_have_their_units() {
+        let row = serde_json::json!({
+            "group": "micro", "name": "speak", "median": 0.05, "low": 0.0004, "high": 2.5, "audio": 2.0, "peak": 3e8, "cpu": 0.2,
+        });
+        assert_eq!(row_of(&row).unwrap(), "| micro: speak | 50.0 ms | 400 µs to 2.50 s | 0.0250 | 200 ms | 300 MB |\n");
+        let mut quiet = row.clone();
+        quiet["audio"] = Value::Null;
+        assert!(row_of(&quiet).unwrap().contains(" 2.50 s |  | 200 ms"));
+        assert!(row_of(&Value::Null).is_err());
+    }
+
+    #[test]
+    fn only_what_was_measured_is_replaced() {
+        let text = format!("a\n{BEGIN}old\n{END}b\n");
+        let new = replaced(&text, "new\n").unwrap();
+        assert_eq!(new, format!("a\n{BEGIN}\nnew\n\n{END}b\n"));
+        assert_eq!(replaced(&new, "new").unwrap(), new);
+        assert!(replaced("a", "new").is_err());
+    }
+}
