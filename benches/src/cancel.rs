@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::{Set, clip};
 
 /// Moments of a dub, and of a load.
-const DUBS: u32 = 40;
+const DUBS: u32 = 30;
 const LOADS: u32 = 12;
 
 /// Cancels both and prints, for each, a line of JSON with the milliseconds until the work ended.

@@ -73,4 +73,4 @@ impl Set {
 }
 
 /// Tokens that the recogniser of real size writes for a piece of speech.
-const REAL_TOKENS: usize = 16;
+const REAL_TOKENS: usize = 10;

@@ -12,7 +12,7 @@ const INNER: usize = 2048;
 const VOCABULARY: usize = 65_001;
 const PAD: usize = 65_000;
 /// Every sentence has as many tokens, start and end included.
-const LENGTH: usize = 34;
+const LENGTH: usize = 10;
 
 pub(super) fn make() -> Result<Made> {
     let mut vocabulary = embedded_json("mt-en-es", "vocab.json")?;
