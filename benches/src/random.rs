@@ -79,7 +79,7 @@ pub fn write(shape: Shape, dir: &Path, storage: Storage, seed: u64) -> Result<()
 /// The folder of a model in the build's target directory, made once.
 pub fn cached(shape: Shape) -> Result<PathBuf> {
     // Behind a change of the generator the old ones are of no use.
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 5;
     let all = crate::target_dir()?.join("random-models");
     let dir = all.join(format!("{}-{VERSION}", shape.name()));
     if !dir.is_dir() {

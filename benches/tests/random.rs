@@ -1,6 +1,8 @@
 //! Models with random weights load, and what they do has the length that it should.
 
-use dubcore::{Audio, Factory, Job, Lang, LoadOptions, ModelRef, SttOptions, TranslateOptions, TtsOptions};
+use dubcore::media::Limits;
+use dubcore::{Factory, Job, Lang, LoadOptions, ModelRef, SttOptions, TranslateOptions, TtsOptions};
+use dubcore_bench::clip;
 use dubcore_bench::random::{Shape, Storage, cached, write};
 
 fn job() -> Job {
@@ -39,8 +41,9 @@ fn a_recogniser_writes_as_many_tokens_as_it_may() {
     let dir = ModelRef::directory(cached(Shape::WhisperBase).unwrap());
     let factory = Factory::builder().build().unwrap();
     let stt = factory.stt(&dir, &LoadOptions::default(), &job()).unwrap();
-    let sound = Audio::new((0..16_000).map(|i| (i as f32 * 0.05).sin() * 0.3).collect(), 16_000).unwrap();
-    let text = stt.transcribe(&sound, &SttOptions::default().max_tokens(5), &job()).unwrap().text();
+    let sound = dubcore::media::decode(&clip("kitchen.wav").into(), &Limits::default(), &job()).unwrap();
+    let opts = SttOptions::default().max_tokens(5);
+    let text = stt.transcribe(&sound, &opts, &job()).unwrap().text();
     assert_eq!(text.split_whitespace().count(), 5, "{text}");
     // The published checkpoint's 72.6 million numbers.
     let bytes = factory.status().bytes;

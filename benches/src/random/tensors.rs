@@ -118,7 +118,7 @@ impl Random {
 
     /// The next number, -1 to 1.
     pub(crate) fn even(&mut self) -> f32 {
-        (self.next() >> 40) as f32 / (1 << 23) as f32 - 1.0
+        (self.next() >> 39) as f32 / (1 << 23) as f32 - 1.0
     }
 
     fn next(&mut self) -> u64 {

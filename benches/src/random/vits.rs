@@ -138,9 +138,9 @@ fn decoder(t: &mut Tensors) {
         t.random(format!("{name}.bias"), &[to], 0.02);
         for (j, width) in BLOCKS.into_iter().enumerate() {
             for (k, convs) in (0..DILATIONS.len()).flat_map(|k| [(k, "convs1"), (k, "convs2")]) {
-                t.conv(&format!("decoder.resblocks.{}.{convs}.{k}", i * BLOCKS.len() + j), (to, to, width), 1.0);
+                t.conv(&format!("decoder.resblocks.{}.{convs}.{k}", i * BLOCKS.len() + j), (to, to, width), 0.5);
             }
         }
     }
-    t.random("decoder.conv_post.weight", &[1, CHANNELS >> RATES.len(), 7], 0.05);
+    t.random("decoder.conv_post.weight", &[1, CHANNELS >> RATES.len(), 7], 0.1);
 }

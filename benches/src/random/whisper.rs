@@ -25,8 +25,8 @@ const NO_TIMESTAMPS: usize = 50_363;
 
 pub(super) fn make() -> Result<Made> {
     let (tokenizer, words) = tokenizer()?;
-    // Only whole words, and never the end: a window has as many tokens as are asked for.
-    let suppress: Vec<usize> = (0..VOCABULARY).filter(|id| *id <= NO_TIMESTAMPS && !words.contains(id)).collect();
+    // Only whole words, no times and never the end: a window has as many words as tokens are asked for.
+    let suppress: Vec<usize> = (0..VOCABULARY).filter(|id| !words.contains(id)).collect();
     let config = json!({
         "model_type": "whisper", "architectures": ["WhisperForConditionalGeneration"], "activation_function": "gelu",
         "d_model": WIDTH, "encoder_layers": LAYERS, "encoder_attention_heads": 8, "encoder_ffn_dim": INNER,
