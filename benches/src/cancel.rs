@@ -11,8 +11,8 @@ use serde_json::json;
 use crate::{Set, clip};
 
 /// Moments of a dub, and of a load.
-const DUBS: u32 = 30;
-const LOADS: u32 = 12;
+const DUBS: u32 = 20;
+const LOADS: u32 = 10;
 
 /// Cancels both and prints, for each, a line of JSON with the milliseconds until the work ended.
 pub fn all() -> Result<()> {
@@ -71,7 +71,10 @@ fn cancelled(what: &str, whole: Duration, count: u32, work: impl Fn(&Job) -> Opt
             job.cancel();
             let (at, kind) = ended.recv()?;
             match kind {
-                Some(ErrorKind::Cancelled) => took.push(at.saturating_duration_since(cancelled)),
+                Some(ErrorKind::Cancelled) => {
+                    took.push(at.saturating_duration_since(cancelled));
+                    eprintln!("{what}, cancelled behind {moment:.1?}: {:.0?}", at.saturating_duration_since(cancelled));
+                }
                 // It came to its end by itself in the meantime.
                 None => {}
                 Some(other) => anyhow::bail!("the {what} ended with {other}"),

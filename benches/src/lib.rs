@@ -67,7 +67,8 @@ impl Set {
         let request = dubcore::DubRequest::new(input, Lang::ES).from(Lang::EN);
         match self {
             Self::Micro => request,
-            Self::Real => request.stt(dubcore::SttOptions::default().max_tokens(REAL_TOKENS)),
+            // What random weights write is never probable: tried again, it would be no better.
+            Self::Real => request.stt(dubcore::SttOptions::default().max_tokens(REAL_TOKENS).fallback(dubcore::Fallback::none())),
         }
     }
 }

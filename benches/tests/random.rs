@@ -1,7 +1,7 @@
 //! Models with random weights load, and what they do has the length that it should.
 
 use dubcore::media::Limits;
-use dubcore::{Factory, Job, Lang, LoadOptions, ModelRef, SttOptions, TranslateOptions, TtsOptions};
+use dubcore::{Factory, Fallback, Job, Lang, LoadOptions, ModelRef, SttOptions, TranslateOptions, TtsOptions};
 use dubcore_bench::clip;
 use dubcore_bench::random::{Shape, Storage, cached, write};
 
@@ -42,7 +42,7 @@ fn a_recogniser_writes_as_many_tokens_as_it_may() {
     let factory = Factory::builder().build().unwrap();
     let stt = factory.stt(&dir, &LoadOptions::default(), &job()).unwrap();
     let sound = dubcore::media::decode(&clip("kitchen.wav").into(), &Limits::default(), &job()).unwrap();
-    let opts = SttOptions::default().max_tokens(5);
+    let opts = SttOptions::default().max_tokens(5).fallback(Fallback::none());
     let text = stt.transcribe(&sound, &opts, &job()).unwrap().text();
     assert_eq!(text.split_whitespace().count(), 5, "{text}");
     // The published checkpoint's 72.6 million numbers.

@@ -82,6 +82,6 @@ pub use pipeline::{
 pub use runtime::{Job, Progress};
 pub use source::ModelRef;
 pub use stage::{
-    Metadata, Segment, Speech, StageInfo, Stt, SttOptions, Task, Transcript, TranslateOptions, Translation, Translator, Tts,
-    TtsOptions, Word,
+    Fallback, Metadata, Segment, Speech, StageInfo, Stt, SttOptions, Task, Transcript, TranslateOptions, Translation, Translator,
+    Tts, TtsOptions, Word,
 };

@@ -155,19 +155,22 @@ pub enum Task {
 #[non_exhaustive]
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SttOptions {
-    /// The language spoken; `None` lets the model tell, where it can.
+    /// The language spoken; `None` lets the model tell, where it can: one language for all of the audio, by its first windows.
     pub language: Option<Lang>,
     /// Transcribe, or translate to English.
     pub task: Task,
-    /// Let the model write timestamps, which cut a window's text into timed segments.
+    /// Let the model write timestamps, which cut a window's text into timed segments. Several utterances then share a window,
+    /// which is faster; without, each is a segment timed by where its sound begins and ends.
     pub timestamps: bool,
     /// The parts of the audio to write down, each by itself, one segment or more each; parts longer than the model's window
-    /// are cut at silences. Empty: all of it, cut at silences.
+    /// are cut at silences. Empty: all speech there is, cut at silences.
     pub spans: Vec<Span>,
     /// Beam width, 1 to 16; 1 (default, 0 means 1) is greedy.
     pub beams: usize,
     /// Most tokens a window may have; 0 (default) means as many as the model allows.
     pub max_tokens: usize,
+    /// When a window is tried again, and when it is taken for silence.
+    pub fallback: Fallback,
 }
 
 setters! { SttOptions:
@@ -183,6 +186,81 @@ setters! { SttOptions:
     beams: usize,
     /// Sets [`SttOptions::max_tokens`].
     max_tokens: usize,
+    /// Sets [`SttOptions::fallback`].
+    fallback: Fallback,
+}
+
+/// When a recogniser tries a piece of speech again, less greedily, and when it takes it for silence. The rules and the
+/// defaults are Whisper's (Radford et al. 2022, section 4.5); a recogniser without such rules ignores them.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fallback {
+    /// The temperatures to try in turn, each 0 to 2; at least one. Default: 0 (the likeliest words) to 1 in steps of 0.2.
+    pub temperatures: Vec<f64>,
+    /// A text is too repetitive, and tried again, if zlib makes it shorter than by this factor. Default 2.4; `None`: never.
+    pub compression_ratio: Option<f64>,
+    /// A text is too improbable, and tried again, if its mean log-probability per token is lower. Default -1; `None`: never.
+    pub avg_logprob: Option<f64>,
+    /// A text that is too improbable is dropped as silence if the model's probability of no speech is higher, 0 to 1.
+    /// Default 0.6; `None`: never.
+    pub no_speech: Option<f64>,
+    /// How many texts are drawn at a temperature above 0, 1 to 16, of which the most probable counts. Default 5.
+    pub best_of: usize,
+    /// The seed of the draws: the same seed and sound give the same text.
+    pub seed: u64,
+}
+
+impl Default for Fallback {
+    fn default() -> Self {
+        Self {
+            temperatures: vec![0.0, 0.2, 0.4, 0.6, 0.8, 1.0],
+            compression_ratio: Some(2.4),
+            avg_logprob: Some(-1.0),
+            no_speech: Some(0.6),
+            best_of: 5,
+            seed: 0,
+        }
+    }
+}
+
+impl Fallback {
+    /// One try, whose outcome is taken as it is.
+    pub fn none() -> Self {
+        Self { temperatures: vec![0.0], compression_ratio: None, avg_logprob: None, no_speech: None, ..Self::default() }
+    }
+
+    fn check(&self) -> Result<()> {
+        let wrong = |what: String| Err(Error::argument(what));
+        if self.temperatures.is_empty() {
+            return wrong("fallback without a temperature: use at least 0".into());
+        }
+        if let Some(t) = self.temperatures.iter().find(|t| !(0.0..=2.0).contains(*t)) {
+            return wrong(format!("temperature {t} is outside 0 to 2"));
+        }
+        let thresholds = [self.compression_ratio, self.avg_logprob, self.no_speech];
+        if let Some(t) = thresholds.into_iter().flatten().find(|t| t.is_nan()) {
+            return wrong(format!("a threshold of the fallback is {t}: use a number, or None"));
+        }
+        if !(1..=MAX_BEAMS).contains(&self.best_of) {
+            return wrong(format!("best_of {} is outside 1 to {MAX_BEAMS}", self.best_of));
+        }
+        Ok(())
+    }
+}
+
+setters! { Fallback:
+    /// Sets [`Fallback::temperatures`].
+    temperatures: Vec<f64>,
+    /// Sets [`Fallback::compression_ratio`].
+    compression_ratio: impl Into<Option<f64>>,
+    /// Sets [`Fallback::avg_logprob`].
+    avg_logprob: impl Into<Option<f64>>,
+    /// Sets [`Fallback::no_speech`].
+    no_speech: impl Into<Option<f64>>,
+    /// Sets [`Fallback::best_of`].
+    best_of: usize,
+    /// Sets [`Fallback::seed`].
+    seed: u64,
 }
 
 /// No search is wider.
@@ -198,7 +276,8 @@ fn check_beams(beams: usize) -> Result<()> {
 impl SttOptions {
     /// Whether the options are in range, as far as it can be told without a model.
     pub(crate) fn check(&self) -> Result<()> {
-        check_beams(self.beams)
+        check_beams(self.beams)?;
+        self.fallback.check()
     }
 }
 
@@ -233,14 +312,28 @@ pub struct Segment {
     pub text: String,
     /// The words, if asked for and known; else empty.
     pub words: Vec<Word>,
-    /// The mean log-probability of its tokens, where known.
+    /// The mean log-probability of its tokens, where known. This and the following are those of the window it is from.
     pub avg_logprob: Option<f64>,
+    /// The model's probability that there is no speech, 0 to 1, where known.
+    pub no_speech_prob: Option<f64>,
+    /// The length of the text by its length when compressed, where known: see [`Fallback::compression_ratio`].
+    pub compression_ratio: Option<f64>,
+    /// The temperature at which the text was found, where known: see [`Fallback::temperatures`].
+    pub temperature: Option<f64>,
 }
 
 impl Segment {
     /// A segment without words.
     pub fn new(span: Span, text: impl Into<String>) -> Self {
-        Self { span, text: text.into(), words: Vec::new(), avg_logprob: None }
+        Self {
+            span,
+            text: text.into(),
+            words: Vec::new(),
+            avg_logprob: None,
+            no_speech_prob: None,
+            compression_ratio: None,
+            temperature: None,
+        }
     }
 }
 
@@ -250,6 +343,8 @@ impl Segment {
 pub struct Transcript {
     /// The language spoken.
     pub language: Lang,
+    /// How sure the model is of the language, 0 to 1, where it was asked to tell it.
+    pub language_probability: Option<f64>,
     /// The pieces, in order of time, not overlapping.
     pub segments: Vec<Segment>,
     /// How it came about.
@@ -259,7 +354,7 @@ pub struct Transcript {
 impl Transcript {
     /// A transcript.
     pub fn new(language: Lang, segments: Vec<Segment>, metadata: Metadata) -> Self {
-        Self { language, segments, metadata }
+        Self { language, language_probability: None, segments, metadata }
     }
 
     /// All text, segments joined by a space.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use dubcore::media::{Limits, decode};
-use dubcore::{Audio, Factory, Job, Lang, LoadOptions, Span, Stt, SttOptions, TranslateOptions, TtsOptions};
+use dubcore::{Audio, Factory, Fallback, Job, Lang, LoadOptions, Span, Stt, SttOptions, TranslateOptions, TtsOptions};
 
 use crate::meter::{Meter, Row};
 use crate::peer::Peer;
@@ -59,7 +59,8 @@ fn recognition(meter: &mut Meter, set: Set, stt: &dyn Stt) -> Result<()> {
     let seconds = if set == Set::Micro { 10.0 } else { 30.0 };
     let audio = speech(seconds)?;
     // One window, whole: where speech lies in it is not looked for.
-    let opts = SttOptions::default().language(Lang::EN).spans(vec![Span::new(Duration::ZERO, audio.duration())]);
+    let whole = vec![Span::new(Duration::ZERO, audio.duration())];
+    let opts = SttOptions::default().language(Lang::EN).spans(whole).fallback(Fallback::none());
     let hear = |tokens: usize| {
         let opts = opts.clone().max_tokens(tokens);
         stt.transcribe(black_box(&audio), &opts, &Job::new()).expect("speech").text()

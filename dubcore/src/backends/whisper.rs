@@ -1,13 +1,16 @@
 //! Whisper (Radford et al. 2022), as the Hugging Face checkpoints `openai/whisper-*` lay it out.
 
+mod fallback;
 mod rules;
+mod special;
 #[cfg(test)]
 mod tests;
 mod text;
+mod windows;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde::Deserialize;
 
@@ -15,21 +18,22 @@ use crate::audio::{Audio, RATES, Span};
 use crate::backend::{Backend, Loaded, Stage};
 use crate::device::Device;
 use crate::error::{Error, ErrorKind, Result};
-use crate::lang::Lang;
 use crate::nn::conv::{Conv1d, ConvSpec};
-use crate::nn::decode::{Hypothesis, Model, Search, generate};
+use crate::nn::decode::{Hypothesis, Model, Search, generate, sample};
 use crate::nn::layers::{Activation, Embedding, Linear};
 use crate::nn::mel::LogMel;
-use crate::nn::transformer::{Decoder, Encoder, Shape};
+use crate::nn::transformer::{Decoder, Encoder, Session, Shape};
 use crate::nn::weights::Weights;
 use crate::nn::{self, Act, Ctx, Signal};
 use crate::runtime::Job;
 use crate::source::ModelFiles;
-use crate::stage::{Metadata, StageInfo, Stt, SttOptions, Task, Transcript};
-use crate::vad::{VadOptions, speech_spans};
+use crate::stage::{Metadata, Segment, StageInfo, Stt, SttOptions, Transcript};
 
+use fallback::{Try, Verdict, compression_ratio, numbers};
 use rules::WhisperRules;
+use special::{Signs, Special};
 use text::TextDecoder;
+use windows::windows;
 
 pub(crate) const BACKEND: Backend = Backend { model_types: &["whisper"], load };
 
@@ -103,18 +107,6 @@ struct Whisper {
     batch: usize,
 }
 
-/// The tokens that steer the decoder.
-struct Special {
-    start: u32,
-    end: u32,
-    languages: Vec<(Lang, u32)>,
-    tasks: BTreeMap<String, u32>,
-    no_timestamps: Option<u32>,
-    suppress: Vec<u32>,
-    begin_suppress: Vec<u32>,
-    max_initial_timestamp: Option<u32>,
-}
-
 fn load(files: &ModelFiles) -> Result<Loaded> {
     let (model, bytes) = load_whisper(files)?;
     Ok(Loaded { stage: Stage::Stt(Arc::new(model)), bytes })
@@ -177,66 +169,6 @@ fn load_whisper(files: &ModelFiles) -> Result<(Whisper, u64)> {
     Ok((model, weights.finish(&["proj_out."])))
 }
 
-impl Special {
-    fn read(config: &Config, generation: Generation, text: &TextDecoder, files: &ModelFiles) -> Result<Self> {
-        let inside = |id: &u32| (*id as usize) < config.vocab_size;
-        // Negative ids are how some configurations write "none".
-        let ids = |list: Option<Vec<i64>>| list.unwrap_or_default().into_iter().filter_map(|t| u32::try_from(t).ok()).collect();
-        let mut languages = Vec::new();
-        for (token, id) in &generation.lang_to_id {
-            let code = token.trim_start_matches("<|").trim_end_matches("|>");
-            // Whisper counts a few languages that have no code of their own any more; they cannot be asked for.
-            if let Ok(lang) = code.parse::<Lang>() {
-                languages.push((lang, *id));
-            }
-        }
-        if languages.is_empty() {
-            languages.push((Lang::EN, u32::MAX));
-        }
-        let special = Self {
-            start: config.decoder_start_token_id,
-            end: config.eos_token_id,
-            no_timestamps: generation.no_timestamps_token_id.or_else(|| text.id("<|notimestamps|>")),
-            tasks: generation.task_to_id,
-            suppress: ids(generation.suppress_tokens),
-            begin_suppress: ids(generation.begin_suppress_tokens),
-            max_initial_timestamp: generation.max_initial_timestamp_index,
-            languages,
-        };
-        let named = special.languages.iter().map(|l| l.1).filter(|id| *id != u32::MAX).chain(special.tasks.values().copied());
-        if ![special.start, special.end].into_iter().chain(special.no_timestamps).chain(named).all(|id| inside(&id)) {
-            return Err(files.corrupt("generation_config.json", "names tokens outside the vocabulary"));
-        }
-        Ok(special)
-    }
-
-    /// Whether language tokens exist: models for English alone have none.
-    fn multilingual(&self) -> bool {
-        self.languages.iter().any(|l| l.1 != u32::MAX)
-    }
-
-    fn prompt(&self, language: u32, opts: &SttOptions) -> Result<Vec<u32>> {
-        let mut prompt = vec![self.start];
-        if self.multilingual() {
-            prompt.push(language);
-            let task = if opts.task == Task::Translate { "translate" } else { "transcribe" };
-            match self.tasks.get(task) {
-                Some(id) => prompt.push(*id),
-                None if opts.task == Task::Translate => return Err(Error::argument("this model has no task \"translate\"")),
-                None => {}
-            }
-        } else if opts.task == Task::Translate {
-            return Err(Error::argument("this model hears English alone: it has no task \"translate\""));
-        }
-        match (opts.timestamps, self.no_timestamps) {
-            (false, Some(id)) => prompt.push(id),
-            (true, None) => return Err(Error::argument("this model has no timestamps")),
-            _ => {}
-        }
-        Ok(prompt)
-    }
-}
-
 impl Whisper {
     fn encode(&self, ctx: &Ctx<'_>, mel: &Signal) -> Result<Act> {
         let x = self.conv1.forward_act(ctx, mel, Activation::Gelu)?;
@@ -245,33 +177,68 @@ impl Whisper {
         self.encoder.forward(ctx, &self.positions.add_positions(&x, 0)?, None)
     }
 
-    /// The most probable language of each window.
-    fn detect(&self, ctx: &Ctx<'_>, encoded: &Act) -> Result<Vec<u32>> {
-        let (rows, ..) = encoded.shape()?;
-        let logits = self.decoder.start(ctx, encoded, None)?.step(ctx, &vec![vec![self.special.start]; rows])?;
-        let best = |scores: Vec<f32>| {
-            let score = |id: u32| scores.get(id as usize).copied().unwrap_or(f32::NEG_INFINITY);
-            self.special.languages.iter().map(|l| l.1).max_by(|a, b| score(*a).total_cmp(&score(*b)))
-        };
-        logits.into_iter().map(|l| best(l).ok_or_else(|| Error::internal("no language token"))).collect()
+    /// What the decoder makes of each window before any word.
+    fn signs(&self, ctx: &Ctx<'_>, session: &mut Session<'_>, windows: usize) -> Result<Vec<Signs>> {
+        let logits = session.step(ctx, &vec![vec![self.special.start]; windows])?;
+        Ok(logits.iter().map(|l| self.special.signs(l)).collect())
     }
 
-    /// The tokens of each window, best hypothesis first, and the window's language token.
+    /// What is said in each window of sound.
     fn decode(
         &self,
         ctx: &Ctx<'_>,
-        encoded: &Act,
-        language: Option<u32>,
+        session: &mut Session<'_>,
+        prompt: &[u32],
+        windows: &[Window<'_>],
         opts: &SttOptions,
         advance: &mut dyn FnMut(usize, usize),
-    ) -> Result<Vec<(u32, Hypothesis)>> {
-        let (rows, ..) = encoded.shape()?;
-        let languages = match language {
-            Some(id) => vec![id; rows],
-            None => self.detect(ctx, encoded)?,
-        };
-        let prompts = languages.iter().map(|id| self.special.prompt(*id, opts)).collect::<Result<Vec<_>>>()?;
-        let room = self.max_tokens.saturating_sub(prompts.first().map_or(0, Vec::len));
+    ) -> Result<Vec<Heard>> {
+        let mut heard: Vec<Option<Heard>> = windows.iter().map(|_| None).collect();
+        let mut open: Vec<usize> = (0..windows.len()).collect();
+        for attempt in 0..opts.fallback.temperatures.len() {
+            let found = self.attempt(ctx, session, prompt, (&open, windows), attempt, opts, advance)?;
+            let mut again = Vec::new();
+            for (row, found) in open.into_iter().zip(found) {
+                let this = Try {
+                    temperature: opts.fallback.temperatures[attempt],
+                    compression_ratio: compression_ratio(&self.text.words(&found, &self.special)?),
+                    found,
+                };
+                let verdict = this.judge(&opts.fallback, windows[row].no_speech);
+                if verdict == Verdict::Retry {
+                    again.push(row);
+                    if heard[row].as_ref().is_some_and(|best| !this.better_than(&best.best, &opts.fallback)) {
+                        continue;
+                    }
+                }
+                heard[row] = Some(Heard { best: this, silence: verdict == Verdict::Silence });
+            }
+            open = again;
+            if open.is_empty() {
+                break;
+            }
+        }
+        heard.into_iter().map(|h| h.ok_or_else(|| Error::internal("a window was never decoded"))).collect()
+    }
+
+    /// One try at the windows `open`: their best hypotheses.
+    #[allow(clippy::too_many_arguments, reason = "a step of `decode`, whose arguments these are")]
+    fn attempt(
+        &self,
+        ctx: &Ctx<'_>,
+        session: &mut Session<'_>,
+        prompt: &[u32],
+        (open, windows): (&[usize], &[Window<'_>]),
+        attempt: usize,
+        opts: &SttOptions,
+        advance: &mut dyn FnMut(usize, usize),
+    ) -> Result<Vec<Hypothesis>> {
+        let temperature = opts.fallback.temperatures[attempt];
+        let draws = if temperature > 0.0 { opts.fallback.best_of } else { 1 };
+        let rows: Vec<usize> = open.iter().flat_map(|row| std::iter::repeat_n(*row, draws)).collect();
+        session.restart(&rows)?;
+        let prompts = vec![prompt.to_vec(); rows.len()];
+        let room = self.max_tokens.saturating_sub(prompt.len());
         let search = Search {
             beams: opts.beams.max(1),
             max_new: if opts.max_tokens == 0 { room } else { opts.max_tokens.min(room) },
@@ -280,13 +247,18 @@ impl Whisper {
             early_stopping: false,
         };
         let rules = WhisperRules::new(&self.special, opts.timestamps);
-        let mut session = self.decoder.start(ctx, encoded, None)?;
-        let found = generate(ctx, &mut session, &prompts, &rules, &search, advance)?;
-        let best = |mut h: Vec<Hypothesis>| if h.is_empty() { None } else { Some(h.swap_remove(0)) };
-        languages
-            .into_iter()
-            .zip(found)
-            .map(|(l, h)| Ok((l, best(h).ok_or_else(|| Error::internal("the search ended without a hypothesis"))?)))
+        let mut found = if temperature > 0.0 {
+            let seed = opts.fallback.seed;
+            let mut rngs: Vec<_> = open.iter().flat_map(|row| numbers(seed, windows[*row].sound, attempt, draws)).collect();
+            let drawn = sample(ctx, session, &prompts, &rules, &search, (temperature, &mut rngs), advance)?;
+            let best = |draws: &[Hypothesis]| draws.iter().max_by(|a, b| a.score.total_cmp(&b.score)).cloned();
+            drawn.chunks(draws).map(best).collect::<Vec<_>>().into_iter()
+        } else {
+            let all = generate(ctx, session, &prompts, &rules, &search, advance)?;
+            all.into_iter().map(|hypotheses| hypotheses.into_iter().next()).collect::<Vec<_>>().into_iter()
+        };
+        open.iter()
+            .map(|_| found.next().flatten().ok_or_else(|| Error::internal("the search ended without a hypothesis")))
             .collect()
     }
 
@@ -304,79 +276,80 @@ impl Whisper {
             }),
         }
     }
+}
 
-    /// Where the windows lie: the spans asked for or found, none longer than the model's window.
-    fn windows(&self, audio: &Audio, opts: &SttOptions) -> Result<Vec<Span>> {
-        let all = Span::new(Duration::ZERO, audio.duration());
-        let longest = Span::from_samples(0, self.mel.samples() as u64, self.info.sample_rate).duration();
-        let cut = |span: Span| -> Result<Vec<Span>> {
-            if span.duration() <= longest {
-                return Ok(vec![span]);
-            }
-            let found = speech_spans(&audio.slice(span), longest, &VadOptions::default())?;
-            Ok(found.into_iter().map(|s| s.shifted(span.start)).collect())
-        };
-        if opts.spans.is_empty() {
-            return if audio.is_empty() { Ok(Vec::new()) } else { cut(all) };
-        }
-        let mut windows = Vec::new();
-        let mut last = Duration::ZERO;
-        for span in &opts.spans {
-            if span.start < last || span.start >= span.end || span.end > all.end + Duration::from_millis(1) {
-                return Err(Error::argument(format!(
-                    "span {:.3}..{:.3} s is empty, out of order, or outside the audio of {:.3} s",
-                    span.start.as_secs_f64(),
-                    span.end.as_secs_f64(),
-                    all.end.as_secs_f64()
-                )));
-            }
-            last = span.end;
-            windows.extend(cut(*span)?);
-        }
-        Ok(windows)
-    }
+/// A window that is to be decoded.
+struct Window<'a> {
+    sound: &'a [f32],
+    no_speech: Option<f64>,
+}
+
+/// What a window was heard to say.
+struct Heard {
+    best: Try,
+    /// Nobody speaks, whatever `best` says.
+    silence: bool,
 }
 
 impl Stt for Whisper {
     fn transcribe(&self, audio: &Audio, opts: &SttOptions, job: &Job) -> Result<Transcript> {
         let began = Instant::now();
         opts.check()?;
-        let language = self.language(opts)?;
+        let mut language = self.language(opts)?;
+        let mut language_probability = None;
         job.check()?;
         let audio = audio.resample(self.info.sample_rate)?;
-        let windows = self.windows(&audio, opts)?;
+        let longest = Span::from_samples(0, self.mel.samples() as u64, self.info.sample_rate).duration();
+        let spans = windows(&audio, opts, longest)?;
         let mut segments = Vec::new();
-        let mut votes: BTreeMap<u32, Duration> = BTreeMap::new();
-        for (i, batch) in windows.chunks(self.batch).enumerate() {
+        for (i, batch) in spans.chunks(self.batch).enumerate() {
             let done = (i * self.batch) as f64;
             let parts: Vec<Audio> = batch.iter().map(|s| audio.slice(*s)).collect();
-            let found = nn::run(job, |ctx| {
-                let mel = self.mel.forward(&parts.iter().map(Audio::samples).collect::<Vec<_>>())?;
-                let encoded = self.encode(ctx, &mel)?;
+            let sounds: Vec<&[f32]> = parts.iter().map(Audio::samples).collect();
+            let heard = nn::run(job, |ctx| {
+                let encoded = self.encode(ctx, &self.mel.forward(&sounds)?)?;
+                let mut session = self.decoder.start(ctx, &encoded, None)?;
+                let signs = self.signs(ctx, &mut session, sounds.len())?;
+                let language = match language {
+                    Some(known) => known,
+                    None => {
+                        let (id, probability) = self.special.common_language(&signs, &sounds)?;
+                        language_probability = Some(probability);
+                        *language.insert(id)
+                    }
+                };
+                let prompt = self.special.prompt(language, opts)?;
+                let windows: Vec<_> =
+                    sounds.iter().zip(&signs).map(|(sound, s)| Window { sound, no_speech: s.no_speech }).collect();
                 // A window's tokens are not known beforehand: each step takes a share of what is left.
                 let mut advance = |step: usize, _| {
                     let within = 0.3 + 0.7 * (1.0 - (-(step as f64) / 24.0).exp());
-                    job.report((done + within * batch.len() as f64) / windows.len() as f64);
+                    job.report((done + within * batch.len() as f64) / spans.len() as f64);
                 };
-                self.decode(ctx, &encoded, language, opts, &mut advance)
+                let heard = self.decode(ctx, &mut session, &prompt, &windows, opts, &mut advance)?;
+                Ok(heard.into_iter().zip(signs).collect::<Vec<_>>())
             })?;
-            for (span, (lang, hypothesis)) in batch.iter().zip(found) {
-                *votes.entry(lang).or_default() += span.duration();
-                segments.extend(self.text.segments(&hypothesis, *span, &self.special)?);
+            for (span, (heard, signs)) in batch.iter().zip(heard).filter(|(_, (heard, _))| !heard.silence) {
+                for segment in self.text.segments(&heard.best.found, *span, &self.special)? {
+                    segments.push(Segment {
+                        no_speech_prob: signs.no_speech,
+                        compression_ratio: Some(heard.best.compression_ratio),
+                        temperature: Some(heard.best.temperature),
+                        ..segment
+                    });
+                }
             }
-            job.report((done + batch.len() as f64) / windows.len() as f64);
+            job.report((done + batch.len() as f64) / spans.len() as f64);
         }
         job.report(1.0);
-        let heard = votes.into_iter().max_by_key(|v| v.1).map(|v| v.0).or(language);
-        let known = &self.special.languages;
-        let language = known.iter().find(|l| Some(l.1) == heard).or(known.first()).map_or(Lang::EN, |l| l.0);
         let mut metadata = Metadata::new(&self.info, began.elapsed(), audio.duration());
         let scores: Vec<f64> = segments.iter().filter_map(|s| s.avg_logprob).collect();
         if !scores.is_empty() {
             metadata.quality = Some((scores.iter().sum::<f64>() / scores.len() as f64).exp());
         }
         debug_assert_eq!(self.info.device, Device::Cpu);
-        Ok(Transcript::new(language, segments, metadata))
+        let transcript = Transcript::new(self.special.language(language), segments, metadata);
+        Ok(Transcript { language_probability, ..transcript })
     }
 
     fn info(&self) -> StageInfo {

@@ -1,6 +1,9 @@
-//! From logits to tokens: greedy and beam search over a batch, with rules that forbid or force tokens.
+//! From logits to tokens: greedy and beam search and sampling over a batch, with rules that forbid or force tokens.
 //!
 //! Follows `generate` of transformers: the same order of rules, beam scores divided by length, the same end of search.
+
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
 
 use super::Ctx;
 use crate::error::{Error, Result};
@@ -59,19 +62,40 @@ pub(crate) fn generate(
         return Ok(Vec::new());
     }
     if search.beams <= 1 {
-        Ok(greedy(ctx, model, prompts, rules, search, advance)?.into_iter().map(|h| vec![h]).collect())
+        let found = one_each(ctx, model, prompts, rules, search, advance, &mut |_, scores| best(scores))?;
+        Ok(found.into_iter().map(|h| vec![h]).collect())
     } else {
         beam(ctx, model, prompts, rules, search, advance)
     }
 }
 
-fn greedy(
+/// Draws each row's tokens by their probability at `temperature` (above 0), row `i` with the numbers of `rngs[i]`: what a
+/// row becomes does not depend on its neighbours. The beams of `search` do not count.
+pub(crate) fn sample(
+    ctx: &Ctx<'_>,
+    model: &mut impl Model,
+    prompts: &[Vec<u32>],
+    rules: &impl Rules,
+    search: &Search,
+    (temperature, rngs): (f64, &mut [ChaCha8Rng]),
+    advance: &mut dyn FnMut(usize, usize),
+) -> Result<Vec<Hypothesis>> {
+    let mut pick = |row: usize, scores: &[f32]| match rngs.get_mut(row) {
+        Some(rng) => drawn(scores, temperature, rng),
+        None => Err(Error::internal("a row has no random numbers")),
+    };
+    one_each(ctx, model, prompts, rules, search, advance, &mut pick)
+}
+
+/// Goes on with one token per row, chosen by `pick` of the row's number and scores, which also gives its log-probability.
+fn one_each(
     ctx: &Ctx<'_>,
     model: &mut impl Model,
     prompts: &[Vec<u32>],
     rules: &impl Rules,
     search: &Search,
     advance: &mut dyn FnMut(usize, usize),
+    pick: &mut dyn FnMut(usize, &[f32]) -> Result<(u32, f32)>,
 ) -> Result<Vec<Hypothesis>> {
     let mut done: Vec<Hypothesis> = prompts.iter().map(|_| Hypothesis { tokens: Vec::new(), score: 0.0 }).collect();
     let mut running: Vec<usize> = (0..prompts.len()).collect();
@@ -85,7 +109,7 @@ fn greedy(
         for (slot, mut scores) in logits.into_iter().enumerate() {
             let row = &mut done[running[slot]];
             rules.apply(&row.tokens, &mut scores);
-            let (token, logprob) = best(&scores)?;
+            let (token, logprob) = pick(running[slot], &scores)?;
             row.tokens.push(token);
             row.score += logprob;
             if token != search.end {
@@ -110,17 +134,41 @@ fn greedy(
 
 /// The highest score's token and its log-probability.
 fn best(scores: &[f32]) -> Result<(u32, f32)> {
+    let (at, max) = peak(scores)?;
+    let total: f32 = scores.iter().map(|s| (s - max).exp()).sum();
+    Ok((at as u32, -total.ln()))
+}
+
+/// A token drawn at `temperature`, and its log-probability at temperature 1, by which tries of different temperatures are
+/// compared.
+fn drawn(scores: &[f32], temperature: f64, rng: &mut ChaCha8Rng) -> Result<(u32, f32)> {
+    let (top, max) = peak(scores)?;
+    let weight = |s: &f32| (f64::from(s - max) / temperature).exp();
+    let mut left = scores.iter().map(weight).sum::<f64>() * rng.random::<f64>();
+    let mut token = top;
+    for (i, s) in scores.iter().enumerate().filter(|(_, s)| **s > f32::NEG_INFINITY) {
+        left -= weight(s);
+        if left < 0.0 {
+            token = i;
+            break;
+        }
+    }
+    let total: f32 = scores.iter().map(|s| (s - max).exp()).sum();
+    Ok((token as u32, scores[token] - max - total.ln()))
+}
+
+/// Where the highest score is (the first of equals), and what it is.
+fn peak(scores: &[f32]) -> Result<(usize, f32)> {
     let (mut at, mut max) = (0, f32::NEG_INFINITY);
     for (i, s) in scores.iter().enumerate() {
         if *s > max {
             (at, max) = (i, *s);
         }
     }
-    let total: f32 = scores.iter().map(|s| (s - max).exp()).sum();
-    if max == f32::NEG_INFINITY || !total.is_finite() {
+    if !max.is_finite() || scores.iter().any(|s| s.is_nan()) {
         return Err(Error::internal("the model's output is not a number, or every token is forbidden"));
     }
-    Ok((at as u32, -total.ln()))
+    Ok((at, max))
 }
 
 /// The search's state of one sentence.
@@ -293,5 +341,63 @@ pub(crate) fn forbid(scores: &mut [f32], tokens: &[u32]) {
         if let Some(s) = scores.get_mut(*token as usize) {
             *s = f32::NEG_INFINITY;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::Job;
+    use rand::SeedableRng;
+
+    const LOGITS: [f32; 4] = [1.0, 0.0, f32::NEG_INFINITY, 0.5];
+
+    /// Says the same whatever it is told.
+    struct Constant(usize);
+
+    impl Model for Constant {
+        fn step(&mut self, _: &Ctx<'_>, tokens: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
+            assert_eq!(tokens.len(), self.0);
+            Ok(vec![LOGITS.to_vec(); tokens.len()])
+        }
+
+        fn select(&mut self, rows: &[usize]) -> Result<()> {
+            self.0 = rows.len();
+            Ok(())
+        }
+    }
+
+    fn draw(temperature: f64, rows: usize, seed: u64) -> Vec<Hypothesis> {
+        let search = Search { beams: 1, max_new: 1, end: 3, length_penalty: 1.0, early_stopping: false };
+        let mut rngs: Vec<_> = (0..rows).map(|i| ChaCha8Rng::seed_from_u64(seed + i as u64)).collect();
+        let rules = Fixed { bad_words: Vec::new(), forced: None };
+        crate::nn::run(&Job::new(), |ctx| {
+            sample(ctx, &mut Constant(rows), &vec![vec![0]; rows], &rules, &search, (temperature, &mut rngs), &mut |_, _| ())
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn tokens_are_drawn_by_their_probability() {
+        const ROWS: usize = 20_000;
+        for temperature in [0.4, 1.0] {
+            let weights = LOGITS.map(|l| (f64::from(l) / temperature).exp());
+            let mut counts = [0usize; 4];
+            for found in draw(temperature, ROWS, 0) {
+                let token = found.tokens[0] as usize;
+                counts[token] += 1;
+                let logprob = LOGITS[token] - LOGITS.map(f32::exp).iter().sum::<f32>().ln();
+                assert!((found.score - logprob).abs() < 1e-5, "the score is the probability at temperature 1");
+            }
+            for (count, weight) in counts.into_iter().zip(weights) {
+                let (got, want) = (count as f64 / ROWS as f64, weight / weights.iter().sum::<f64>());
+                assert!((got - want).abs() < 0.02, "{got} for {want} at {temperature}");
+            }
+            assert_eq!(counts[2], 0, "what is forbidden is never drawn");
+        }
+        assert!(draw(0.01, 200, 0).iter().all(|h| h.tokens == [0]), "a low temperature is greedy");
+        let tokens = |seed| draw(1.0, 100, seed).into_iter().map(|h| h.tokens).collect::<Vec<_>>();
+        assert_eq!(tokens(5), tokens(5));
+        assert_ne!(tokens(5), tokens(1_000));
     }
 }

@@ -272,6 +272,17 @@ pub(crate) struct Session<'a> {
 }
 
 impl Session<'_> {
+    /// Begins again behind an empty past; row `i` attends to the encoder's row `rows[i]`, of which any may come repeatedly.
+    pub(crate) fn restart(&mut self, rows: &[usize]) -> Result<()> {
+        if rows != self.row {
+            self.rows_cross = self.cross.select(&index(rows)?)?;
+            self.row = rows.to_vec();
+        }
+        self.past.clear();
+        self.len = 0;
+        Ok(())
+    }
+
     /// The decoder's output for `tokens` behind what it has seen, all rows equally long.
     fn hidden(&mut self, ctx: &Ctx<'_>, tokens: &[impl AsRef<[u32]>]) -> Result<Tensor> {
         let d = self.decoder;

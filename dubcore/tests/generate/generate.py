@@ -16,6 +16,7 @@ GROUPS = {
     "logmel": "logmel",
     "vits": "vits",
     "sentencepiece": "sentencepiece_lines",
+    "whisper-rules": "whisper_rules",
     "micro": "micro",
     "windows": "windows",
 }

@@ -31,6 +31,13 @@ impl TextDecoder {
         self.0.decode(tokens, true).map_err(|e| Error::internal(format!("the tokens could not be decoded: {e}")))
     }
 
+    /// What is said, without timestamps.
+    pub(super) fn words(&self, found: &Hypothesis, special: &Special) -> Result<String> {
+        let first = special.no_timestamps.map_or(u32::MAX, |id| id + 1);
+        let words: Vec<u32> = found.tokens.iter().copied().filter(|t| *t < first && *t != special.end).collect();
+        Ok(self.text(&words)?.trim().to_string())
+    }
+
     /// The segments of a window: cut at its timestamps if it has any. Empty text gives none.
     pub(super) fn segments(&self, found: &Hypothesis, window: Span, special: &Special) -> Result<Vec<Segment>> {
         let first = special.no_timestamps.map_or(u32::MAX, |id| id + 1);
