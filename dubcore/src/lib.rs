@@ -49,6 +49,9 @@ mod device;
 mod error;
 mod factory;
 mod fit;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod key;
 mod lang;
 pub mod media;

@@ -128,6 +128,8 @@ enum Root {
         path: PathBuf,
         within: PathBuf,
     },
+    #[cfg(fuzzing)]
+    Memory(Vec<(String, Vec<u8>)>),
 }
 
 impl ModelFiles {
@@ -144,6 +146,13 @@ impl ModelFiles {
         Ok(Self { name: model.to_string(), root, hash: Mutex::new(blake3::Hasher::new()) })
     }
 
+    /// A model that a fuzzer made up.
+    #[cfg(fuzzing)]
+    pub(crate) fn in_memory(files: &[(&str, &[u8])]) -> Self {
+        let root = Root::Memory(files.iter().map(|(name, bytes)| (name.to_string(), bytes.to_vec())).collect());
+        Self { name: "./fuzzed".into(), root, hash: Mutex::new(blake3::Hasher::new()) }
+    }
+
     /// The model's reference, for messages.
     pub(crate) fn name(&self) -> &str {
         &self.name
@@ -158,6 +167,11 @@ impl ModelFiles {
             },
             Root::Directory { path, within } => match read_within(&path.join(file), within)? {
                 Some(bytes) => Cow::Owned(bytes),
+                None => return Ok(None),
+            },
+            #[cfg(fuzzing)]
+            Root::Memory(files) => match files.iter().find(|(name, _)| name == file) {
+                Some((_, bytes)) => Cow::Owned(bytes.clone()),
                 None => return Ok(None),
             },
         };
@@ -306,11 +320,12 @@ fn read_within(path: &Path, within: &Path) -> Result<Option<Vec<u8>>> {
         let what = format!("{} links out of the model's folder {}", path.display(), within.display());
         return Err(Error::new(ErrorKind::ModelCorrupt, what));
     }
-    let file = std::fs::File::open(&real).map_err(failed)?;
-    let meta = file.metadata().map_err(failed)?;
-    if !meta.is_file() {
+    // Asked before opening, because opening a pipe waits for its other end.
+    if !std::fs::metadata(&real).map_err(failed)?.is_file() {
         return Err(Error::new(ErrorKind::ModelCorrupt, format!("{} is not a file", path.display())));
     }
+    let file = std::fs::File::open(&real).map_err(failed)?;
+    let meta = file.metadata().map_err(failed)?;
     if meta.len() > MAX_FILE {
         let what = format!("{} has {} bytes, over the limit of {MAX_FILE}", path.display(), meta.len());
         return Err(Error::new(ErrorKind::LimitExceeded, what));

@@ -4,7 +4,10 @@
 //! A group is a row of [`GROUPS`] and a function that says what it counted.
 
 mod c;
-mod long;
+mod coverage;
+mod deny;
+mod fuzz;
+mod memory;
 mod python;
 mod rust;
 mod shell;
@@ -49,10 +52,26 @@ const GROUPS: &[Group] = &[
     Group { name: "rust", about: "unit and integration tests", long: false, needs: &[Needs::Gcc], run: rust::test },
     Group { name: "doc", about: "examples in the documentation", long: false, needs: &[Needs::Gcc], run: rust::doctest },
     Group { name: "docs", about: "the reference builds without a warning", long: false, needs: &[Needs::Gcc], run: rust::docs },
+    Group {
+        name: "loom",
+        about: "the factory's heart in every order of its threads",
+        long: false,
+        needs: &[Needs::Gcc],
+        run: rust::loom,
+    },
     Group { name: "c", about: "header, examples and misuse", long: false, needs: &[Needs::Gcc], run: c::test },
     Group { name: "python", about: "the wheel, installed", long: false, needs: &[Needs::Gcc, Needs::Python], run: python::test },
-    Group { name: "deny", about: "licences and origins of dependencies", long: true, needs: &[Needs::Gcc], run: long::deny },
-    Group { name: "asan", about: "unit tests under AddressSanitizer", long: true, needs: &[Needs::Gcc], run: long::asan },
+    Group { name: "deny", about: "licences and origins of dependencies", long: true, needs: &[Needs::Gcc], run: deny::deny },
+    Group { name: "asan", about: "tests under AddressSanitizer", long: true, needs: &[Needs::Gcc], run: memory::asan },
+    Group {
+        name: "valgrind",
+        about: "tests under memcheck",
+        long: true,
+        needs: &[Needs::Gcc, Needs::Valgrind],
+        run: memory::valgrind,
+    },
+    Group { name: "coverage", about: "lines that the tests reach", long: true, needs: &[Needs::Gcc], run: coverage::coverage },
+    Group { name: "fuzz", about: "the fuzzers, each a million inputs", long: true, needs: &[Needs::Gcc], run: fuzz::fuzz },
 ];
 
 /// What a group counted.

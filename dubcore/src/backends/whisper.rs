@@ -384,3 +384,9 @@ impl Stt for Whisper {
         self.info.clone()
     }
 }
+
+/// What a tokenizer makes of tokens.
+#[cfg(fuzzing)]
+pub(crate) fn text_of(files: &ModelFiles, tokens: &[u32]) -> Result<String> {
+    TextDecoder::load(files)?.text(tokens)
+}

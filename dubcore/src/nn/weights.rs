@@ -94,6 +94,12 @@ impl Weights {
         self.file.read.load(Ordering::Relaxed)
     }
 
+    /// The names and shapes of all tensors.
+    #[cfg(fuzzing)]
+    pub(crate) fn list(&self) -> Vec<(String, Vec<usize>)> {
+        self.file.meta.tensors().into_iter().map(|(name, info)| (name, info.shape.clone())).collect()
+    }
+
     pub(in crate::nn) fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         Ok(Tensor::from_vec(self.values(name, shape)?, shape, &Device::Cpu)?)
     }
