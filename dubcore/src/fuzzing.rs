@@ -38,11 +38,14 @@ pub fn whisper_tokens(tokenizer: &[u8], tokens: &[u32]) -> Result<String> {
     caught(|| whisper::text_of(&ModelFiles::in_memory(&[("tokenizer.json", tokenizer)]), tokens))
 }
 
-/// Reads a SentencePiece model; there and back with a text.
-pub fn sentence_pieces(model: &[u8], text: &str) -> Result<String> {
+/// Reads a SentencePiece model; there and back with texts.
+pub fn sentence_pieces(model: &[u8], texts: &[&str]) -> Result<Vec<String>> {
     let model = SentencePiece::load(&ModelFiles::in_memory(&[("source.spm", model)]), "source.spm")?;
-    let pieces = model.encode(text)?;
-    model.decode(&pieces.iter().map(String::as_str).collect::<Vec<_>>())
+    let there_and_back = |text: &&str| {
+        let pieces = model.encode(text)?;
+        model.decode(&pieces.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    texts.iter().map(there_and_back).collect()
 }
 
 /// Reads Marian's tokenizer; tokens of a text, and the text of tokens.

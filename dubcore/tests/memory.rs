@@ -109,14 +109,17 @@ fn what_a_file_declares_costs_nothing() {
         });
         assert!(used < 16 * MB, "{used} bytes for the tables of a Vorbis stream");
 
-        let model = marian_bomb();
-        let used = cost(|| {
-            let factory = Factory::builder().build().unwrap();
-            let reference = ModelRef::directory(model.path());
-            let e = factory.translator(&reference, &LoadOptions::default(), &Job::new()).err().unwrap();
-            assert!(e.kind() == ErrorKind::ModelCorrupt && e.to_string().contains("max_position_embeddings"), "{e:?}");
-        });
-        assert!(used < 32 * MB, "{used} bytes for a table of positions");
+        // A table of positions of 17 GB, and a list of pieces of 96 MB.
+        for (d_model, vocab_size, what) in [(1 << 16, 2, "max_position_embeddings"), (32, 1 << 22, "model.shared.weight")] {
+            let model = marian_bomb(d_model, vocab_size);
+            let used = cost(|| {
+                let factory = Factory::builder().build().unwrap();
+                let reference = ModelRef::directory(model.path());
+                let e = factory.translator(&reference, &LoadOptions::default(), &Job::new()).err().unwrap();
+                assert!(e.kind() == ErrorKind::ModelCorrupt && e.to_string().contains(what), "{e:?}");
+            });
+            assert!(used < 16 * MB, "{used} bytes for a translator that is refused: {what}");
+        }
     });
 }
 
@@ -185,15 +188,15 @@ fn ogg(packets: &[Vec<u8>]) -> Vec<u8> {
     file
 }
 
-/// A translator of 512 KB whose table of positions would have 17 GB.
-fn marian_bomb() -> tempfile::TempDir {
+/// A translator of 512 KB that claims to be larger.
+fn marian_bomb(d_model: u32, vocab_size: u32) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let fixture = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/marian/shared-relu");
     for file in ["source.spm", "target.spm", "generation_config.json"] {
         std::fs::copy(fixture.join(file), folder.path().join(file)).unwrap();
     }
     let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(fixture.join("config.json")).unwrap()).unwrap();
-    for (key, value) in [("d_model", 1 << 16), ("vocab_size", 2), ("max_position_embeddings", 1 << 16)] {
+    for (key, value) in [("d_model", d_model), ("vocab_size", vocab_size), ("max_position_embeddings", 1 << 16)] {
         config[key] = value.into();
     }
     let header = format!(r#"{{"model.shared.weight":{{"dtype":"F32","shape":[2,65536],"data_offsets":[0,{}]}}}}"#, 8 << 16);

@@ -182,7 +182,8 @@ fn load_marian(files: &ModelFiles) -> Result<(Marian, u64)> {
 fn sinusoids(positions: usize, width: usize) -> Result<Embedding> {
     let half = width.div_ceil(2);
     let slower = |i: usize| 10_000f64.powf(2.0 * i as f64 / width as f64);
-    let columns: Vec<(bool, f64)> = (0..width).map(|j| if j < half { (true, slower(j)) } else { (false, slower(j - half)) }).collect();
+    let columns: Vec<(bool, f64)> =
+        (0..width).map(|j| if j < half { (true, slower(j)) } else { (false, slower(j - half)) }).collect();
     let value = |pos: usize, (sine, by): &(bool, f64)| {
         let angle = pos as f64 / by;
         (if *sine { angle.sin() } else { angle.cos() }) as f32
