@@ -21,12 +21,13 @@ fn round_trip(text: &str) {
         assert_eq!(before, after);
         // Dropping a tag may leave another.
         if !text.contains(['<', '{']) {
-            assert_eq!(letters(&text.replace("-->", "→")), letters(back));
+            assert_eq!(letters(text), letters(back));
         }
     }
 }
 
-/// Lines are broken anew, also within long words.
+/// Lines are broken anew, also within long words and arrows; an arrow that stays whole is written as another sign.
 fn letters(text: &str) -> String {
-    text.chars().filter(|c| !c.is_whitespace() && !c.is_control()).collect()
+    let kept: String = text.chars().filter(|c| !c.is_whitespace() && !c.is_control()).collect();
+    kept.replace('→', "-->")
 }
