@@ -44,6 +44,7 @@ static void *free_elsewhere(void *error)
 int main(int argc, char **argv)
 {
     const char *bad = "\xff\xfe";
+    static char endless[100000];
     const char *text, *out;
     dub_error *error;
     pthread_t thread;
@@ -68,6 +69,16 @@ int main(int argc, char **argv)
     refuses("out_dir NULL", DUB_STATUS_INVALID_ARGUMENT, "out_dir", text, "en", "es", NULL);
     refuses("out_dir not UTF-8", DUB_STATUS_INVALID_ARGUMENT, "out_dir", text, "en", "es", bad);
     refuses("no such file", DUB_STATUS_IO, "nowhere", "/nowhere/at all.wav", "en", "es", out);
+    refuses("to empty", DUB_STATUS_INVALID_ARGUMENT, "to", text, "en", "", out);
+    refuses("from empty", DUB_STATUS_UNSUPPORTED_LANGUAGE, "", text, "", "es", out);
+    refuses("out_dir empty", DUB_STATUS_INVALID_ARGUMENT, "out_dir", text, "en", "es", "");
+    refuses("a directory", DUB_STATUS_IO, "/", "/", "en", "es", out);
+    refuses("a file below a file", DUB_STATUS_IO, "below", "/dev/null/below", "en", "es", out);
+    refuses("a device without sound", DUB_STATUS_IO, "null", "/dev/null", "en", "es", out);
+    refuses("a device without end", DUB_STATUS_IO, "zero", "/dev/zero", "en", "es", out);
+    memset(endless, 'n', sizeof endless - 1);
+    refuses("a path without end", DUB_STATUS_IO, "nnnn", endless, "en", "es", out);
+    refuses("a language without end", DUB_STATUS_UNSUPPORTED_LANGUAGE, "", text, "en", endless, out);
     refuses("a text file", DUB_STATUS_UNSUPPORTED_MEDIA, "", text, "en", "es", out);
 
     left = fopen(out, "r");

@@ -1,8 +1,8 @@
 //! The [`Factory`]: loads each model once, lends it to calls, and evicts by a policy.
 
 mod handle;
+mod shelf;
 
-use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use once_cell::sync::OnceCell;
 use serde::Serialize;
 
-use crate::backend::{self, Loaded, Stage};
+use crate::backend::{self, Loaded};
 use crate::backends;
 use crate::cache::policy::{Admission, CachePolicy, Decision, KeepAll, MemoryBudget, Resident, Snapshot};
 use crate::device::Device;
@@ -19,9 +19,10 @@ use crate::key::ModelKey;
 use crate::runtime::{self, Job};
 use crate::source::{ModelFiles, ModelRef};
 use crate::stage::{Stt, Translator, Tts};
-use crate::sync::{AtomicBool, AtomicU64, Condvar, Mutex, Ordering, RwLock};
+use crate::sync::{AtomicU64, Ordering};
 
 use handle::Handle;
+use shelf::{Item, Residents, Shelf, Slot};
 
 /// How to load a model.
 #[non_exhaustive]
@@ -53,10 +54,7 @@ pub struct Factory(Arc<Shared>);
 
 struct Shared {
     policy: Box<dyn CachePolicy>,
-    residents: RwLock<HashMap<Id, Arc<Entry>>>,
-    flights: Mutex<HashMap<Id, Arc<Flight>>>,
-    /// How often `residents` has changed; written under their lock.
-    changes: AtomicU64,
+    shelf: Shelf<Id, Entry, Error>,
     loads: AtomicU64,
     evictions: AtomicU64,
 }
@@ -68,73 +66,45 @@ struct Id {
     device: Device,
 }
 
-/// A loaded model and who uses it.
+/// A loaded model.
 struct Entry {
     id: Id,
     loaded: Loaded,
     since: Instant,
     /// When it was last used, in milliseconds after `since`.
     used: AtomicU64,
-    in_use: AtomicU64,
-    pinned: AtomicBool,
 }
 
-/// A load that callers wait for.
-#[derive(Default)]
-struct Flight {
-    result: Mutex<Option<Result<Arc<Entry>>>>,
-    landed: Condvar,
-}
-
-/// The use of a model by one call.
-struct Lease(Arc<Entry>);
-
-impl Lease {
-    /// Must be taken while the entry is among the residents (under their lock) or has not been published yet, so
-    /// that an eviction sees it.
-    fn new(entry: Arc<Entry>) -> Self {
-        entry.in_use.fetch_add(1, Ordering::AcqRel);
-        entry.touch();
-        Self(entry)
-    }
-
-    fn stage(&self) -> &Stage {
-        &self.0.loaded.stage
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.0.touch();
-        self.0.in_use.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-impl Entry {
+impl Item for Entry {
     fn touch(&self) {
         self.used.fetch_max(self.since.elapsed().as_millis() as u64, Ordering::AcqRel);
     }
+}
 
-    fn resident(&self) -> Resident {
-        let mut key = ModelKey::new(self.id.model.clone());
-        key.model_type = self.loaded.stage.kind().into();
-        key.device = self.id.device;
-        Resident {
-            key,
-            bytes: self.loaded.bytes,
-            in_use: self.in_use.load(Ordering::Acquire) as usize,
-            pinned: self.pinned.load(Ordering::Acquire),
-            loaded: self.since,
-            used: self.since + Duration::from_millis(self.used.load(Ordering::Acquire)),
-        }
-    }
+/// The use of a model by one call.
+type Lease = shelf::Lease<Entry>;
 
+type Flight = shelf::Flight<Entry, Error>;
+
+impl Entry {
     fn is(&self, key: &ModelKey) -> bool {
         key.model == self.id.model && key.device == self.id.device
     }
+}
 
-    fn is_free(&self) -> bool {
-        self.in_use.load(Ordering::Acquire) == 0 && !self.pinned.load(Ordering::Acquire)
+/// What a policy is told of a model.
+fn resident(slot: &Slot<Entry>) -> Resident {
+    let entry = &slot.item;
+    let mut key = ModelKey::new(entry.id.model.clone());
+    key.model_type = entry.loaded.stage.kind().into();
+    key.device = entry.id.device;
+    Resident {
+        key,
+        bytes: entry.loaded.bytes,
+        in_use: slot.in_use() as usize,
+        pinned: slot.pinned(),
+        loaded: entry.since,
+        used: entry.since + Duration::from_millis(entry.used.load(Ordering::Acquire)),
     }
 }
 
@@ -181,14 +151,7 @@ impl FactoryBuilder {
                 None => Box::new(KeepAll),
             },
         };
-        Ok(Factory(Arc::new(Shared {
-            policy,
-            residents: RwLock::default(),
-            flights: Mutex::default(),
-            changes: AtomicU64::new(0),
-            loads: AtomicU64::new(0),
-            evictions: AtomicU64::new(0),
-        })))
+        Ok(Factory(Arc::new(Shared { policy, shelf: Shelf::new(), loads: AtomicU64::new(0), evictions: AtomicU64::new(0) })))
     }
 
     /// Makes this the factory that [`Factory::global`] returns.
@@ -291,14 +254,14 @@ impl Factory {
     fn handle(&self, model: &ModelRef, opts: &LoadOptions, kind: &'static str, job: &Job) -> Result<Handle> {
         let id = Id { model: model.clone(), device: opts.device };
         let lease = self.lease(&id, job)?;
-        let found = lease.stage().kind();
+        let found = lease.item().loaded.stage.kind();
         if found != kind {
             return Err(Error::new(
                 ErrorKind::ModelIncompatible,
                 format!("model {model} is a {found}, not a {kind}: name a model made for that stage"),
             ));
         }
-        Ok(Handle::new(self.clone(), id, lease.stage().info()))
+        Ok(Handle::new(self.clone(), id, lease.item().loaded.stage.info()))
     }
 
     /// Loads models, one after the other, so that later calls find them. One result per model: a failure does not
@@ -319,9 +282,14 @@ impl Factory {
 
     /// Keeps a loaded model from being evicted, or allows it again. Says whether the model is loaded.
     pub fn pin(&self, model: &ModelRef, pinned: bool) -> bool {
-        let residents = self.0.residents.read();
-        let found = residents.values().filter(|e| e.id.model == *model);
-        found.map(|e| e.pinned.store(pinned, Ordering::Release)).count() > 0
+        let pin = |slot: &Slot<Entry>| {
+            let named = slot.item.id.model == *model;
+            if named {
+                slot.pin(pinned);
+            }
+            named
+        };
+        self.0.shelf.look(pin).0.contains(&true)
     }
 
     /// Drops a model, pinned or not, unless a call is using it. Its memory is freed at once.
@@ -329,31 +297,24 @@ impl Factory {
     /// # Errors
     /// `Busy` if a call is using it.
     pub fn unload(&self, model: &ModelRef) -> Result<()> {
-        let mut gone = Vec::new();
-        {
-            let mut residents = self.0.residents.write();
-            let ids: Vec<Id> = residents.keys().filter(|id| id.model == *model).cloned().collect();
-            for id in ids {
-                if residents.get(&id).is_some_and(|e| e.in_use.load(Ordering::Acquire) > 0) {
-                    return Err(Error::new(
-                        ErrorKind::Busy,
-                        format!("model {model} is in use: try again when its calls have ended"),
-                    ));
-                }
-                gone.extend(residents.remove(&id));
-            }
-            self.0.changes.fetch_add(1, Ordering::AcqRel);
+        let mut residents = self.0.shelf.residents();
+        let named = |slot: &Slot<Entry>| slot.item.id.model == *model;
+        if residents.slots().any(|slot| named(slot) && slot.in_use() > 0) {
+            return Err(Error::new(ErrorKind::Busy, format!("model {model} is in use: try again when its calls have ended")));
         }
+        let gone = residents.take(named);
+        // Freeing gigabytes takes time: not under the lock.
+        drop(residents);
         self.0.evictions.fetch_add(gone.len() as u64, Ordering::AcqRel);
         Ok(())
     }
 
     /// Asks the policy again and evicts whom it names; returns how many went. For policies that judge by age.
     pub fn sweep(&self) -> usize {
-        match self.decide(None, &self.residents().0) {
+        match self.decide(None, &self.0.shelf.look(resident).0) {
             Ok(decision) => {
                 // Dropped after the lock: freeing gigabytes takes time.
-                let gone = self.evict(&decision.evict, &mut self.0.residents.write());
+                let gone = self.evict(&decision.evict, &mut self.0.shelf.residents());
                 gone.len()
             }
             Err(e) => {
@@ -367,7 +328,9 @@ impl Factory {
     pub fn status(&self) -> FactoryStatus {
         let now = Instant::now();
         let mut residents: Vec<ResidentStatus> = self
-            .residents()
+            .0
+            .shelf
+            .look(resident)
             .0
             .into_iter()
             .map(|r| ResidentStatus {
@@ -387,67 +350,27 @@ impl Factory {
         }
     }
 
-    /// The loaded models, and the count of changes that they are at.
-    fn residents(&self) -> (Vec<Resident>, u64) {
-        let residents = self.0.residents.read();
-        (residents.values().map(|e| e.resident()).collect(), self.0.changes.load(Ordering::Acquire))
-    }
-
     /// The model, loaded if need be, kept from eviction until the lease is dropped.
     fn lease(&self, id: &Id, job: &Job) -> Result<Lease> {
-        loop {
-            job.check()?;
-            if let Some(lease) = self.resident_lease(id) {
-                return Ok(lease);
-            }
-            let (flight, first) = {
-                let mut flights = self.0.flights.lock();
-                // A flight that landed in between has left the map and put its model among the residents.
-                if let Some(lease) = self.resident_lease(id) {
-                    return Ok(lease);
-                }
-                match flights.get(id) {
-                    Some(flight) => (flight.clone(), false),
-                    None => {
-                        let flight = Arc::new(Flight::default());
-                        flights.insert(id.clone(), flight.clone());
-                        (flight, true)
-                    }
-                }
-            };
-            if first {
-                self.launch(id.clone(), flight.clone());
-            }
-            if let Some(lease) = flight.wait(job)? {
-                return Ok(lease);
-            }
-        }
-    }
-
-    fn resident_lease(&self, id: &Id) -> Option<Lease> {
-        self.0.residents.read().get(id).map(|e| Lease::new(e.clone()))
+        self.0.shelf.lease(id, || job.check(), |flight| self.launch(id.clone(), flight))
     }
 
     /// Loads on a thread of its own, so that everyone who waits, the first one too, keeps their own deadline and cancel.
     fn launch(&self, id: Id, flight: Arc<Flight>) {
         let (factory, key, own) = (self.clone(), id.clone(), flight.clone());
         let spawned = std::thread::Builder::new().name("dubcore-load".into()).spawn(move || {
-            let result = factory.load(&key);
-            factory.land(&key, &own, result);
+            // Whatever happens, those who wait are told.
+            let result = catch_unwind(AssertUnwindSafe(|| factory.load(&key)))
+                .unwrap_or_else(|panic| Err(Error::panicked("loading a model", &*panic)));
+            factory.0.shelf.land(&key, &own, result);
         });
         if let Err(e) = spawned {
             let error = Error::new(ErrorKind::OutOfMemory, "no thread could be started to load the model").with_source(e);
-            self.land(&id, &flight, Err(error));
+            self.0.shelf.land(&id, &flight, Err(error));
         }
     }
 
-    fn land(&self, id: &Id, flight: &Flight, result: Result<Arc<Entry>>) {
-        self.0.flights.lock().remove(id);
-        *flight.result.lock() = Some(result);
-        flight.landed.notify_all();
-    }
-
-    fn load(&self, id: &Id) -> Result<Arc<Entry>> {
+    fn load(&self, id: &Id) -> Result<Lease> {
         self.0.loads.fetch_add(1, Ordering::AcqRel);
         let span = tracing::info_span!("load", model = %id.model);
         let _inside = span.enter();
@@ -456,43 +379,35 @@ impl Factory {
             .unwrap_or_else(|_| {
                 Err(Error::new(ErrorKind::ModelCorrupt, format!("loading model {} panicked: its files are damaged", id.model)))
             })?;
-        let entry = Arc::new(Entry {
-            id: id.clone(),
-            loaded,
-            since: Instant::now(),
-            used: AtomicU64::new(0),
-            in_use: AtomicU64::new(0),
-            pinned: AtomicBool::new(false),
-        });
-        self.admit(&entry)?;
-        Ok(entry)
+        let newcomer = Lease::new(Entry { id: id.clone(), loaded, since: Instant::now(), used: AtomicU64::new(0) });
+        self.admit(&newcomer)?;
+        Ok(newcomer)
     }
 
     /// Does with a newcomer, and with others for its sake, what the policy says. Where residents changed while it thought,
     /// it is asked again: two newcomers at once must not both take the last room.
-    fn admit(&self, entry: &Arc<Entry>) -> Result<()> {
+    fn admit(&self, newcomer: &Lease) -> Result<()> {
         const TRIES: usize = 16;
+        let id = &newcomer.item().id;
         // Declared before the lock: freeing gigabytes takes time.
         let mut gone = Vec::new();
         for tries in 1.. {
-            let (seen, changes) = self.residents();
-            let decision = self.decide(Some(&entry.resident()), &seen)?;
-            let mut residents = self.0.residents.write();
-            let taken = |r: &Resident| r.in_use == 0 && residents.values().any(|e| e.is(&r.key) && !e.is_free());
-            let changed = self.0.changes.load(Ordering::Acquire) != changes
-                || seen.iter().any(|r| decision.evict.contains(&r.key) && !r.pinned && taken(r));
+            let (seen, changes) = self.0.shelf.look(resident);
+            // Nobody uses it yet: the lease only keeps it from being evicted before those who wait for it have theirs.
+            let decision = self.decide(Some(&Resident { in_use: 0, ..resident(newcomer.slot()) }), &seen)?;
+            let mut residents = self.0.shelf.residents();
+            let taken = |r: &Resident| r.in_use == 0 && residents.slots().any(|slot| slot.item.is(&r.key) && !slot.is_free());
+            let changed =
+                residents.changes() != changes || seen.iter().any(|r| decision.evict.contains(&r.key) && !r.pinned && taken(r));
             if changed && tries < TRIES {
                 continue;
             }
             gone.extend(self.evict(&decision.evict, &mut residents));
             match decision.newcomer {
-                Admission::Keep => {
-                    residents.insert(entry.id.clone(), entry.clone());
-                    self.0.changes.fetch_add(1, Ordering::AcqRel);
-                }
+                Admission::Keep => residents.insert(id.clone(), newcomer),
                 Admission::UseOnce => {}
                 Admission::Refuse(why) => {
-                    let what = format!("model {} is not admitted: {why}", entry.id.model);
+                    let what = format!("model {} is not admitted: {why}", id.model);
                     return Err(Error::new(ErrorKind::OutOfMemory, what));
                 }
             }
@@ -509,30 +424,10 @@ impl Factory {
     }
 
     /// Takes out those of `keys` that nobody holds, to be dropped when the lock is released.
-    fn evict(&self, keys: &[ModelKey], residents: &mut HashMap<Id, Arc<Entry>>) -> Vec<Arc<Entry>> {
-        let named = |e: &&Arc<Entry>| e.is_free() && keys.iter().any(|key| e.is(key));
-        let ids: Vec<Id> = residents.values().filter(named).map(|e| e.id.clone()).collect();
-        let gone: Vec<_> = ids.iter().filter_map(|id| residents.remove(id)).collect();
-        self.0.changes.fetch_add(gone.len() as u64, Ordering::AcqRel);
+    fn evict(&self, keys: &[ModelKey], residents: &mut Residents<'_, Id, Entry>) -> Vec<Arc<Slot<Entry>>> {
+        let gone = residents.take(|slot| slot.is_free() && keys.iter().any(|key| slot.item.is(key)));
         self.0.evictions.fetch_add(gone.len() as u64, Ordering::AcqRel);
         gone
-    }
-}
-
-impl Flight {
-    /// Waits for the load as long as `job` allows.
-    fn wait(&self, job: &Job) -> Result<Option<Lease>> {
-        const LOOK: Duration = Duration::from_millis(20);
-        let mut result = self.result.lock();
-        loop {
-            match &*result {
-                Some(Ok(entry)) => return Ok(Some(Lease::new(entry.clone()))),
-                Some(Err(e)) => return Err(e.clone()),
-                None => {}
-            }
-            job.check()?;
-            self.landed.wait_for(&mut result, LOOK);
-        }
     }
 }
 

@@ -51,6 +51,9 @@ mod device;
 mod error;
 mod factory;
 mod fit;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod key;
 mod lang;
 pub mod media;

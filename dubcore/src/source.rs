@@ -359,11 +359,12 @@ fn open_within(path: &Path, within: &Path, most: u64) -> Result<Option<Blob>> {
         let what = format!("{} links out of the model's folder {}", path.display(), within.display());
         return Err(Error::new(ErrorKind::ModelCorrupt, what));
     }
-    let file = File::open(&real).map_err(failed)?;
-    let meta = file.metadata().map_err(failed)?;
-    if !meta.is_file() {
+    // Asked before opening, because opening a pipe waits for its other end.
+    if !std::fs::metadata(&real).map_err(failed)?.is_file() {
         return Err(Error::new(ErrorKind::ModelCorrupt, format!("{} is not a file", path.display())));
     }
+    let file = File::open(&real).map_err(failed)?;
+    let meta = file.metadata().map_err(failed)?;
     if meta.len() > most {
         let what = format!("{} has {} bytes, over the limit of {most}", path.display(), meta.len());
         return Err(Error::new(ErrorKind::LimitExceeded, what));

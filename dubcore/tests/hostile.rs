@@ -118,6 +118,16 @@ fn damaged_media_are_dubbed_or_refused_but_nothing_worse() {
     });
 }
 
+/// Inputs at which a fuzzer stopped, each with what was wrong.
+#[test]
+fn what_fuzzers_found() {
+    within(20, || {
+        let found = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/hostile");
+        // A fragment of half a billion samples in a file of a kilobyte: counting them took for ever.
+        is(&refused(&host_dubber(), DubRequest::new(found.join("trun.mp4"), Lang::ES)), ErrorKind::CorruptMedia, &["samples"]);
+    });
+}
+
 #[test]
 fn outputs_that_cannot_be() {
     let dubber = host_dubber();

@@ -66,9 +66,20 @@ def test_lines_tell_what_is_said_when(made):
 def wrong(tmp_path: Path, case: str) -> dict:
     text = tmp_path / "notes.wav"
     text.write_text("This is no sound.\n" * 100)
+    (tmp_path / "empty.wav").write_bytes(b"")
+    os.mkfifo(tmp_path / "pipe.wav")
     return {
         "missing file": dict(path=tmp_path / "nowhere.wav", to="es"),
         "text file": dict(path=text, to="es"),
+        "empty file": dict(path=tmp_path / "empty.wav", to="es"),
+        "folder": dict(path=tmp_path, to="es"),
+        "pipe": dict(path=tmp_path / "pipe.wav", to="es"),
+        "device": dict(path="/dev/zero", to="es"),
+        "empty path": dict(path="", to="es"),
+        "NUL in a path": dict(path="a\0b.wav", to="es"),
+        "out is a file": dict(path=CLIP, to="es", out=text),
+        "NUL in out": dict(path=CLIP, to="es", out="a\0b"),
+        "NUL in a language": dict(path=CLIP, to="e\0s"),
         "unknown language": dict(path=CLIP, to="klingonese"),
         "unknown source language": dict(path=CLIP, to="es", from_="klingonese"),
         "unavailable pair": dict(path=CLIP, to="ja", from_="en"),
@@ -80,16 +91,25 @@ def wrong(tmp_path: Path, case: str) -> dict:
     [
         ("missing file", dubcore.IoError, "io"),
         ("text file", dubcore.UnsupportedMediaError, "unsupported_media"),
+        ("empty file", dubcore.UnsupportedMediaError, "unsupported_media"),
+        ("folder", dubcore.IoError, "io"),
+        ("pipe", dubcore.IoError, "io"),
+        ("device", dubcore.IoError, "io"),
+        ("empty path", dubcore.IoError, "io"),
+        ("NUL in a path", dubcore.IoError, "io"),
+        ("out is a file", dubcore.IoError, "io"),
+        ("NUL in out", dubcore.IoError, "io"),
+        ("NUL in a language", dubcore.UnsupportedLanguageError, "unsupported_language"),
         ("unknown language", dubcore.UnsupportedLanguageError, "unsupported_language"),
         ("unknown source language", dubcore.UnsupportedLanguageError, "unsupported_language"),
         ("unavailable pair", dubcore.UnsupportedLanguageError, "unsupported_language"),
     ],
 )
 def test_wrong_input_raises_its_class_and_writes_nothing(tmp_path, case, error, kind):
-    arguments = wrong(tmp_path, case)
     out = tmp_path / "out"
+    arguments = dict(out=out) | wrong(tmp_path, case)
     with pytest.raises(error) as raised:
-        dubcore.dub(arguments.pop("path"), out=out, **arguments)
+        dubcore.dub(arguments.pop("path"), **arguments)
     assert raised.value.kind == kind
     assert isinstance(raised.value, dubcore.Error) and str(raised.value)
     assert not out.exists() or not list(out.iterdir())

@@ -5,8 +5,11 @@
 
 mod bench;
 mod c;
+mod coverage;
+mod deny;
+mod fuzz;
 mod hours;
-mod long;
+mod memory;
 mod python;
 mod rust;
 mod shell;
@@ -65,12 +68,28 @@ const GROUPS: &[Group] = &[
     Group { name: "rust", about: "unit and integration tests", long: false, needs: &[Needs::Gcc], run: rust::test },
     Group { name: "doc", about: "examples in the documentation", long: false, needs: &[Needs::Gcc], run: rust::doctest },
     Group { name: "docs", about: "the reference builds without a warning", long: false, needs: &[Needs::Gcc], run: rust::docs },
+    Group {
+        name: "loom",
+        about: "the factory's heart in every order of its threads",
+        long: false,
+        needs: &[Needs::Gcc],
+        run: rust::loom,
+    },
     Group { name: "c", about: "header, examples and misuse", long: false, needs: &[Needs::Gcc], run: c::test },
     Group { name: "python", about: "the wheel, installed", long: false, needs: &[Needs::Gcc, Needs::Python], run: python::test },
-    Group { name: "deny", about: "licences and origins of dependencies", long: true, needs: &[Needs::Gcc], run: long::deny },
+    Group { name: "deny", about: "licences and origins of dependencies", long: true, needs: &[Needs::Gcc], run: deny::deny },
+    Group { name: "asan", about: "tests under AddressSanitizer", long: true, needs: &[Needs::Gcc], run: memory::asan },
+    Group {
+        name: "valgrind",
+        about: "tests under memcheck",
+        long: true,
+        needs: &[Needs::Gcc, Needs::Valgrind],
+        run: memory::valgrind,
+    },
+    Group { name: "coverage", about: "lines that the tests reach", long: true, needs: &[Needs::Gcc], run: coverage::coverage },
+    Group { name: "fuzz", about: "the fuzzers, each a million inputs", long: true, needs: &[Needs::Gcc], run: fuzz::fuzz },
     Group { name: "programme", about: "two hours in bounded memory", long: true, needs: &[Needs::Gcc], run: hours::programme },
     Group { name: "cancel", about: "models of real size are cancelled", long: true, needs: &[Needs::Gcc], run: hours::cancel },
-    Group { name: "asan", about: "unit tests under AddressSanitizer", long: true, needs: &[Needs::Gcc], run: long::asan },
 ];
 
 /// What a group counted.

@@ -38,6 +38,14 @@ pub(crate) fn doctest(project: &Project) -> Result<Tally> {
     counted(project.cargo("test").args(["--workspace", "--doc"]))
 }
 
+/// In a target directory of its own, because the flag would build everything in ours again. Optimised, because loom runs
+/// each test some thousand times.
+pub(crate) fn loom(project: &Project) -> Result<Tally> {
+    let mut command = project.cargo("test");
+    command.args(["--package", "dubcore-loom", "--release", "--lib", "--target-dir"]).arg(project.target.join("loom"));
+    counted(command.env("RUSTFLAGS", "--cfg loom"))
+}
+
 pub(crate) fn docs(project: &Project) -> Result<Tally> {
     run(project.cargo("doc").args(["--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))?;
     Ok(Tally::passed(1))
@@ -55,7 +63,8 @@ pub(crate) fn counted(command: &mut Command) -> Result<Tally> {
     Ok(tally)
 }
 
-fn count(lines: &[String]) -> Tally {
+/// What the lines of test harnesses say.
+pub(crate) fn count(lines: &[String]) -> Tally {
     let mut tally = Tally::default();
     for said in lines {
         if let Some(counts) = said.strip_prefix("test result: ") {

@@ -55,6 +55,34 @@ impl Project {
         command
     }
 
+    /// A program that finds a nightly compiler, which some checks need.
+    pub(crate) fn nightly(&self, program: impl AsRef<OsStr>) -> Result<Command> {
+        let rustup = || {
+            let mut command = self.command("rustup");
+            // The stable compiler that runs us must not be the one that it finds.
+            command.env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO").env_remove("RUSTC");
+            command.args(["run", "nightly"]);
+            command
+        };
+        ensure!(works(rustup().args(["rustc", "--version"])), "this needs a nightly compiler: rustup toolchain install nightly");
+        let mut command = rustup();
+        command.arg(program);
+        Ok(command)
+    }
+
+    /// The program `name` of a crate, installed in the target directory if it is not there yet.
+    pub(crate) fn tool(&self, name: &str, version: &str) -> Result<PathBuf> {
+        let tools = self.target.join("tools");
+        let program = tools.join("bin").join(name);
+        if !works(self.command(&program).arg("--version")) {
+            let mut install = self.cargo("install");
+            install.args(["--locked", "--version", version, "--root"]).arg(&tools).arg(name);
+            // Its own build folder: in ours it would wait for, and be waited for by, every other build.
+            run(install.env("CARGO_TARGET_DIR", tools.join("build")))?;
+        }
+        Ok(program)
+    }
+
     /// An empty folder `name` of our own in the target directory.
     pub(crate) fn scratch(&self, name: &str) -> Result<PathBuf> {
         let path = self.target.join("xtask").join(name);
@@ -111,6 +139,8 @@ pub(crate) enum Needs {
     Gcc,
     /// Python 3.11 or later that can make virtual environments.
     Python,
+    /// memcheck.
+    Valgrind,
 }
 
 impl Needs {
@@ -121,6 +151,7 @@ impl Needs {
                 let check = "import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))";
                 works(Command::new("python3").args(["-c", check]))
             }
+            Self::Valgrind => works(Command::new("valgrind").arg("--version")),
         }
     }
 
@@ -128,6 +159,7 @@ impl Needs {
         match self {
             Self::Gcc => &["gcc", "libc6-dev"],
             Self::Python => &["python3", "python3-venv"],
+            Self::Valgrind => &["valgrind", "libc6-dbg"],
         }
     }
 }

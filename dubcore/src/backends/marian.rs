@@ -139,7 +139,9 @@ fn load_marian(files: &ModelFiles) -> Result<(Marian, u64)> {
     };
     let enc = shape(config.encoder_layers, config.encoder_attention_heads, config.encoder_ffn_dim)?;
     let dec = shape(config.decoder_layers, config.decoder_attention_heads, config.decoder_ffn_dim)?;
-    if !(8..=65_536).contains(&config.max_position_embeddings) {
+    // The table of positions is computed: no file of its size stands behind it.
+    let positions = config.max_position_embeddings;
+    if !(8..=65_536).contains(&positions) || positions.saturating_mul(config.d_model) > 1 << 22 {
         return Err(files.corrupt("config.json", "has an impossible max_position_embeddings"));
     }
     let scale = if config.scale_embedding { (config.d_model as f64).sqrt() } else { 1.0 };
@@ -193,9 +195,14 @@ fn load_marian(files: &ModelFiles) -> Result<(Marian, u64)> {
 /// Position vectors: sines in the first half, cosines in the second.
 fn sinusoids(positions: usize, width: usize) -> Result<Embedding> {
     let half = width.div_ceil(2);
-    let angle = |pos: usize, i: usize| pos as f64 / 10_000f64.powf(2.0 * i as f64 / width as f64);
-    let value = |pos, j: usize| if j < half { angle(pos, j).sin() } else { angle(pos, j - half).cos() };
-    let values = (0..positions).flat_map(|pos| (0..width).map(move |j| value(pos, j) as f32)).collect();
+    let slower = |i: usize| 10_000f64.powf(2.0 * i as f64 / width as f64);
+    let columns: Vec<(bool, f64)> =
+        (0..width).map(|j| if j < half { (true, slower(j)) } else { (false, slower(j - half)) }).collect();
+    let value = |pos: usize, (sine, by): &(bool, f64)| {
+        let angle = pos as f64 / by;
+        (if *sine { angle.sin() } else { angle.cos() }) as f32
+    };
+    let values = (0..positions).flat_map(|pos| columns.iter().map(move |column| value(pos, column))).collect();
     Embedding::from_values(values, positions, width)
 }
 
@@ -328,4 +335,11 @@ impl Translator for Marian {
     fn info(&self) -> StageInfo {
         self.info.clone()
     }
+}
+
+/// A tokenizer for a model of so many pieces makes tokens of a text, and a text of tokens.
+#[cfg(fuzzing)]
+pub(crate) fn tokens_of(files: &ModelFiles, pieces: usize, text: &str, tokens: &[u32]) -> Result<(Vec<u32>, String)> {
+    let tokenizer = MarianTokenizer::load(files, pieces, pieces)?;
+    Ok((tokenizer.encode(text, crate::lang::Lang::ES)?, tokenizer.decode(tokens)?))
 }

@@ -4,7 +4,7 @@ use crate::backend::Backend;
 
 macro_rules! backends {
     ($($name:ident),* $(,)?) => {
-        $(mod $name;)*
+        $(pub(crate) mod $name;)*
         /// Every architecture of this build.
         pub(crate) const ALL: &[Backend] = &[$($name::BACKEND),*];
     };

@@ -342,3 +342,9 @@ fn noise(seed: u64, stream: usize, count: usize, scale: f32) -> Vec<f32> {
         })
         .collect()
 }
+
+/// A tokenizer for a voice of so many characters makes tokens of a text.
+#[cfg(fuzzing)]
+pub(crate) fn tokens_of(files: &ModelFiles, characters: usize, text: &str) -> Result<Vec<u32>> {
+    Ok(Tokenizer::load(files, characters)?.encode(text).ids)
+}

@@ -356,3 +356,9 @@ impl Stt for Whisper {
         self.info.clone()
     }
 }
+
+/// What a tokenizer makes of tokens.
+#[cfg(fuzzing)]
+pub(crate) fn text_of(files: &ModelFiles, tokens: &[u32]) -> Result<String> {
+    TextDecoder::load(files)?.text(tokens)
+}

@@ -24,7 +24,7 @@ impl Handle {
     /// Runs a call under a lease. A panic ends here, as an error.
     fn call<R>(&self, job: &Job, call: impl FnOnce(&Stage) -> Result<R>) -> Result<R> {
         let lease: Lease = self.factory.lease(&self.id, job)?;
-        catch_unwind(AssertUnwindSafe(|| call(lease.stage())))
+        catch_unwind(AssertUnwindSafe(|| call(&lease.item().loaded.stage)))
             .unwrap_or_else(|_| Err(Error::internal(format!("model {} panicked: please report it", self.id.model))))
     }
 

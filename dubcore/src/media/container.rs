@@ -124,6 +124,32 @@ fn mp4_end(source: &mut (impl Read + Seek + ?Sized), found: u64) -> io::Result<O
     Ok(None)
 }
 
+/// Whether no fragment claims more samples than the file has bytes. The decoder would count through four billion of them.
+pub(super) fn mp4_runs_fit(source: &mut (impl Read + Seek + ?Sized), found: u64) -> io::Result<bool> {
+    runs_fit(source, 0..found, found, 0)
+}
+
+fn runs_fit(source: &mut (impl Read + Seek + ?Sized), within: std::ops::Range<u64>, most: u64, depth: usize) -> io::Result<bool> {
+    // A fragment holds tracks, and these hold runs: no box in a box in a box without end.
+    const NESTING: [&[u8; 4]; 2] = [b"moof", b"traf"];
+    let mut at = within.start;
+    while let Some(b) = mp4_box(source, at, within.end)? {
+        let end = b.to.min(within.end);
+        let fits = match NESTING.get(depth) {
+            Some(kind) => b.kind != **kind || runs_fit(source, b.from..end, most, depth + 1)?,
+            None if b.kind == *b"trun" => {
+                bytes::<4>(source, b.from + 4, end)?.is_none_or(|count| u64::from(u32::from_be_bytes(count)) <= most)
+            }
+            None => true,
+        };
+        if !fits {
+            return Ok(false);
+        }
+        at = b.to;
+    }
+    Ok(true)
+}
+
 /// What an MP4 says about one of its sound tracks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Mp4Track {

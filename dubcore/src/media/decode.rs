@@ -17,7 +17,7 @@ use symphonia::core::meta::MetadataOptions;
 use symphonia::core::packet::Packet;
 
 use super::container::{self, Container, Mp4Track};
-use super::{Input, Limits};
+use super::{Input, Limits, vorbis};
 use crate::audio::{Audio, RATES, time_to_samples};
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::Job;
@@ -244,6 +244,8 @@ struct Media {
     first: Option<Vec<f32>>,
     scratch: Vec<f32>,
     packets: u64,
+    /// The length of the file.
+    bytes: u64,
     failures: u64,
     /// Frames that came out of the decoder, and how many of them at the last packet.
     decoded: u64,
@@ -272,6 +274,9 @@ impl Media {
             return Err(corrupt(format!("{name} is cut off: {} of at least {} bytes are there", cut.found, cut.declared)));
         }
         let boxes = match container {
+            Container::Mp4 if !container::mp4_runs_fit(&mut *source, len).map_err(io)? => {
+                return Err(corrupt(format!("{name} is damaged: a fragment has more samples than the file has bytes")));
+            }
             Container::Mp4 => container::mp4_tracks(&mut *source, len).map_err(io)?,
             _ => Vec::new(),
         };
@@ -297,6 +302,7 @@ impl Media {
             first: None,
             scratch: Vec::new(),
             packets: 0,
+            bytes: len,
             failures: 0,
             decoded: 0,
             last_block: 0,
@@ -387,6 +393,9 @@ impl Media {
                 continue;
             }
             self.packets += 1;
+            if self.packets > self.bytes {
+                return Err(corrupt(format!("{} is damaged: it has more packets than bytes", self.name)));
+            }
             if !self.decode_packet(&packet, spec)? || self.scratch.is_empty() {
                 continue;
             }
@@ -496,6 +505,9 @@ fn make_decoder(
     // Without a LAME tag symphonia guesses an MP3's length from its bit rate and would cut the end off by that guess.
     let gapless = params.codec != codec::CODEC_ID_MP3 || track.delay.is_some();
     let options = AudioDecoderOptions::default().gapless(gapless);
+    if params.codec == codec::CODEC_ID_VORBIS && params.extra_data.as_deref().is_some_and(vorbis::is_bomb) {
+        return Err(corrupt(format!("{name} is damaged: it asks for more memory than any sound needs")));
+    }
     guard(name, || {
         symphonia::default::get_codecs().make_audio_decoder(params, &options).map_err(|e| match e {
             Symphonia::Unsupported(_) => no_decoder(name, &codec_name(Some(params.codec), boxes)),

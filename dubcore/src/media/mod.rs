@@ -47,6 +47,7 @@
 mod container;
 mod decode;
 mod stream;
+mod vorbis;
 mod wav;
 
 use std::path::{Path, PathBuf};
@@ -58,6 +59,7 @@ use crate::stage::setters;
 
 pub use decode::{Reader, decode};
 pub use stream::MonoStream;
+pub(crate) use wav::create_part;
 pub use wav::{WavFile, WavFormat, WavWriter, write_wav};
 
 /// Where media come from. Cloning is cheap.

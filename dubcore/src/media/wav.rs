@@ -231,11 +231,17 @@ fn spec(channels: usize, rate: u32, format: WavFormat) -> Result<hound::WavSpec>
     }
 }
 
-/// Creates `NAME.part`, or `NAME.part-PID-COUNT` where another writer has that one: never a file that exists.
-fn create_part(path: &Path) -> io::Result<(File, PathBuf)> {
+/// Creates `NAME.part`, or `NAME.part-PID-COUNT` where another writer has that one: never a file that exists. To be renamed
+/// to `path`, which must be free or a file: a rename would put itself in the place of a device just as well.
+pub(crate) fn create_part(path: &Path) -> io::Result<(File, PathBuf)> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
+    let wrong = |what| Err(io::Error::new(io::ErrorKind::InvalidInput, what));
     if path.file_name().is_none() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path does not end in a file name"));
+        return wrong("the path does not end in a file name");
+    }
+    // A folder cannot be renamed over, and is told then.
+    if path.symlink_metadata().is_ok_and(|there| !there.is_file() && !there.is_symlink() && !there.is_dir()) {
+        return wrong("what is there is not a file");
     }
     let mut suffix = ".part".to_owned();
     loop {

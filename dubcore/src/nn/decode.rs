@@ -87,7 +87,10 @@ pub(crate) fn sample(
     one_each(ctx, model, prompts, rules, search, advance, &mut pick)
 }
 
-/// Goes on with one token per row, chosen by `pick` of the row's number and scores, which also gives its log-probability.
+/// Chooses a token by a row's number and scores; also gives the token's log-probability.
+type Pick<'a> = dyn FnMut(usize, &[f32]) -> Result<(u32, f32)> + 'a;
+
+/// Goes on with one token per row, chosen by `pick`.
 fn one_each(
     ctx: &Ctx<'_>,
     model: &mut impl Model,
@@ -95,7 +98,7 @@ fn one_each(
     rules: &impl Rules,
     search: &Search,
     advance: &mut dyn FnMut(usize, usize),
-    pick: &mut dyn FnMut(usize, &[f32]) -> Result<(u32, f32)>,
+    pick: &mut Pick<'_>,
 ) -> Result<Vec<Hypothesis>> {
     let mut done: Vec<Hypothesis> = prompts.iter().map(|_| Hypothesis { tokens: Vec::new(), score: 0.0 }).collect();
     let mut running: Vec<usize> = (0..prompts.len()).collect();

@@ -22,7 +22,7 @@ impl LogMel {
     /// For windows of `samples` at `rate` Hz, `mels` bands, frames of `n_fft` every `hop` samples.
     pub(crate) fn new(mels: usize, n_fft: usize, hop: usize, samples: usize, rate: u32) -> Result<Self> {
         let ok = (1..=1024).contains(&mels) && (16..=16_384).contains(&n_fft) && (1..=n_fft).contains(&hop);
-        if !ok || samples <= n_fft || samples / hop > 1 << 20 {
+        if !ok || samples <= n_fft || samples / hop > 1 << 16 {
             return Err(Error::new(
                 ErrorKind::ModelCorrupt,
                 format!(

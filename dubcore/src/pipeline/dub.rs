@@ -10,6 +10,7 @@ use crate::audio::{Audio, Span};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fit::Fitted;
 use crate::lang::Lang;
+use crate::media::create_part;
 use crate::stage::Segment;
 use crate::subtitle;
 
@@ -168,7 +169,7 @@ impl Dub {
     /// [`Dub::files`]. Each appears whole or not at all.
     ///
     /// # Errors
-    /// `Io`, with the path.
+    /// `Io`, with the path; `InvalidArgument` for a `stem` that is not the beginning of a file's name.
     pub fn save(&mut self, dir: &Path, stem: &str) -> Result<()> {
         self.save_report(dir, stem, &self.report())
     }
@@ -176,8 +177,11 @@ impl Dub {
     /// As [`Dub::save`], with `report` in the JSON file: for hosts that add to it.
     ///
     /// # Errors
-    /// `Io`, with the path.
+    /// As for [`Dub::save`].
     pub fn save_report(&mut self, dir: &Path, stem: &str, report: &serde_json::Value) -> Result<()> {
+        if stem.contains(['/', '\\', '\0']) {
+            return Err(Error::argument(format!("{stem:?} cannot begin a file's name: leave out '/', '\\' and NUL")));
+        }
         let (source, target) = (self.source_cues(), self.target_cues());
         let json = serde_json::to_string_pretty(report)
             .map_err(|e| Error::internal("the report cannot be written as JSON").with_source(e))?;
@@ -201,13 +205,8 @@ impl Dub {
 /// Writes a file so that a reader sees the old one or the whole new one.
 fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let failed = |e: std::io::Error| Error::new(ErrorKind::Io, format!("cannot write {}", path.display())).with_source(e);
-    let mut part = path.as_os_str().to_owned();
-    part.push(format!(".{}.part", std::process::id()));
-    let written = std::fs::File::create(&part).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&part, path)
-    });
+    let (mut file, part) = create_part(path).map_err(failed)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| std::fs::rename(&part, path));
     written.map_err(|e| {
         // The error matters more than a leftover that cannot be removed.
         let _ = std::fs::remove_file(&part);

@@ -21,7 +21,7 @@ pub(super) struct MarianTokenizer {
     source: SentencePiece,
     target: SentencePiece,
     ids: HashMap<String, u32>,
-    pieces: Vec<String>,
+    pieces: HashMap<u32, String>,
     unknown: u32,
     end: u32,
     pub(super) from: Vec<Lang>,
@@ -42,13 +42,9 @@ impl MarianTokenizer {
         }
         let special = |name: &str| ids.get(name).copied().ok_or_else(|| files.corrupt("vocab.json", &format!("has no {name}")));
         let (unknown, end) = (special("<unk>")?, special("</s>")?);
-        let mut pieces = vec![String::new(); target_vocab];
-        for (piece, id) in &target {
-            // Specials are no text.
-            if !matches!(piece.as_str(), "<unk>" | "</s>" | "<pad>" | "<s>") {
-                pieces[*id as usize] = piece.clone();
-            }
-        }
+        // Specials are no text. A map, because a list would be as long as config.json claims.
+        let is_text = |piece: &str| !matches!(piece, "<unk>" | "</s>" | "<pad>" | "<s>");
+        let pieces = target.into_iter().filter(|(piece, _)| is_text(piece)).map(|(piece, id)| (id, piece)).collect();
         let code = |text: &str| text.strip_prefix(">>")?.strip_suffix("<<")?.parse::<Lang>().ok();
         let prefixes: HashMap<Lang, u32> = ids.iter().filter_map(|(piece, id)| Some((code(piece)?, *id))).collect();
         let named = |lang: Option<String>| lang.and_then(|l| l.parse().ok()).into_iter().collect::<Vec<Lang>>();
@@ -80,7 +76,7 @@ impl MarianTokenizer {
 
     /// The text of tokens; specials are left out.
     pub(super) fn decode(&self, tokens: &[u32]) -> Result<String> {
-        let piece = |t: &u32| self.pieces.get(*t as usize).map(String::as_str);
+        let piece = |t: &u32| self.pieces.get(t).map(String::as_str);
         let pieces: Vec<&str> = tokens.iter().filter_map(piece).filter(|p| !p.is_empty()).collect();
         Ok(self.target.decode(&pieces)?.replace('\u{2581}', " ").trim().to_string())
     }

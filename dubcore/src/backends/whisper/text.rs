@@ -27,7 +27,7 @@ impl TextDecoder {
         self.0.token_to_id(token)
     }
 
-    fn text(&self, tokens: &[u32]) -> Result<String> {
+    pub(super) fn text(&self, tokens: &[u32]) -> Result<String> {
         self.0.decode(tokens, true).map_err(|e| Error::internal(format!("the tokens could not be decoded: {e}")))
     }
 

@@ -1,0 +1,186 @@
+//! dubcore's [`shelf`], the concurrent heart of its factory, under loom: each test is run in every order in which its
+//! threads may meet (up to [`PREEMPTIONS`] switches that nothing forced). The files are dubcore's own. It is a crate of its
+//! own because `--cfg loom` would otherwise build all that dubcore depends on again.
+//!
+//!     RUSTFLAGS="--cfg loom" cargo test --package dubcore-loom --target-dir target/loom --release
+#![cfg(loom)]
+#![allow(dead_code, unreachable_pub, reason = "the files serve dubcore, which uses more of them")]
+
+#[path = "../../dubcore/src/factory/shelf.rs"]
+mod shelf;
+#[path = "../../dubcore/src/sync.rs"]
+mod sync;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+    use loom::sync::Arc;
+    use loom::sync::atomic::AtomicBool;
+    use loom::thread::{self, JoinHandle};
+
+    use crate::shelf::{Item, Lease, Shelf, Slot};
+
+    /// Defects that need more than two such switches are rare, and each one more costs ten times the time.
+    const PREEMPTIONS: usize = 2;
+
+    /// Something loaded. A plain counter says which load made it.
+    struct Thing(usize);
+
+    impl Item for Thing {}
+
+    type Error = &'static str;
+    type Result<T> = std::result::Result<T, Error>;
+
+    #[derive(Clone)]
+    struct Factory(Arc<Inner>);
+
+    struct Inner {
+        shelf: Shelf<u8, Thing, Error>,
+        /// Not loom's: what is counted takes no part in the order of things.
+        loads: AtomicUsize,
+        at_once: AtomicUsize,
+        result: Option<Error>,
+        keep: bool,
+    }
+
+    const KEY: u8 = 7;
+
+    impl Factory {
+        fn new(result: Option<Error>, keep: bool) -> Self {
+            let (loads, at_once) = (AtomicUsize::new(0), AtomicUsize::new(0));
+            Self(Arc::new(Inner { shelf: Shelf::new(), loads, at_once, result, keep }))
+        }
+
+        /// As dubcore's factory does it: the load runs on a thread of its own.
+        fn lease(&self, check: impl FnMut() -> Result<()>) -> Result<Lease<Thing>> {
+            self.0.shelf.lease(&KEY, check, |flight| {
+                let factory = self.clone();
+                thread::spawn(move || {
+                    assert_eq!(factory.0.at_once.fetch_add(1, SeqCst), 0, "two loads at once");
+                    let number = factory.0.loads.fetch_add(1, SeqCst) + 1;
+                    let result = match factory.0.result {
+                        Some(e) => Err(e),
+                        None => Ok(Lease::new(Thing(number))),
+                    };
+                    if let (Ok(lease), true) = (&result, factory.0.keep) {
+                        factory.0.shelf.residents().insert(KEY, lease);
+                    }
+                    factory.0.at_once.fetch_sub(1, SeqCst);
+                    factory.0.shelf.land(&KEY, &flight, result);
+                });
+            })
+        }
+
+        /// Uses the thing for a moment in which others may do what they like.
+        fn uses(&self) -> Result<usize> {
+            let lease = self.lease(|| Ok(()))?;
+            assert!(lease.slot().in_use() > 0);
+            if self.0.keep {
+                let (resident, _) = self.0.shelf.look(|slot| slot.item.0);
+                assert_eq!(resident, [lease.item().0], "what is in use is on the shelf");
+            }
+            Ok(lease.item().0)
+        }
+
+        /// Takes what is free off the shelf, as a policy would.
+        fn evict(&self) -> usize {
+            let gone = self.0.shelf.residents().take(Slot::is_free);
+            for slot in &gone {
+                assert_eq!(slot.in_use(), 0, "what was evicted is used by nobody");
+            }
+            thread::yield_now();
+            assert!(gone.iter().all(|slot| slot.in_use() == 0), "nor later");
+            gone.len()
+        }
+
+        fn spawn<R: 'static>(&self, work: impl FnOnce(Self) -> R + 'static) -> JoinHandle<R> {
+            let own = self.clone();
+            thread::spawn(move || work(own))
+        }
+
+        fn loads(&self) -> usize {
+            self.0.loads.load(SeqCst)
+        }
+    }
+
+    fn model(test: impl Fn() + Send + Sync + 'static) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(PREEMPTIONS);
+        builder.check(test);
+    }
+
+    #[test]
+    fn one_load_serves_all_who_ask() {
+        model(|| {
+            let factory = Factory::new(None, true);
+            let others = [factory.spawn(|f| f.uses()), factory.spawn(|f| f.uses())];
+            assert_eq!(factory.uses(), Ok(1));
+            assert!(others.into_iter().all(|o| o.join().unwrap() == Ok(1)));
+            assert_eq!(factory.loads(), 1);
+            assert!(factory.0.shelf.residents().slots().all(Slot::is_free), "every lease was given back");
+        });
+    }
+
+    #[test]
+    fn a_failure_goes_to_all_who_wait_and_the_next_call_tries_again() {
+        model(|| {
+            let factory = Factory::new(Some("broken"), true);
+            let other = factory.spawn(|f| f.uses());
+            assert_eq!(factory.uses(), Err("broken"));
+            assert_eq!(other.join().unwrap(), Err("broken"));
+            // Together, or one after the other.
+            assert!((1..=2).contains(&factory.loads()));
+            let before = factory.loads();
+            assert_eq!(factory.uses(), Err("broken"));
+            assert_eq!(factory.loads(), before + 1);
+        });
+    }
+
+    #[test]
+    fn who_gives_up_takes_nothing_from_the_others() {
+        model(|| {
+            let factory = Factory::new(None, true);
+            let cancelled = Arc::new(AtomicBool::new(false));
+            let flag = cancelled.clone();
+            let impatient = factory.spawn(move |f| {
+                let check = || if flag.load(loom::sync::atomic::Ordering::Acquire) { Err("cancelled") } else { Ok(()) };
+                f.lease(check).map(|lease| lease.item().0)
+            });
+            let patient = factory.spawn(|f| f.uses());
+            cancelled.store(true, loom::sync::atomic::Ordering::Release);
+            assert!(matches!(impatient.join().unwrap(), Err("cancelled") | Ok(1)));
+            assert_eq!(patient.join().unwrap(), Ok(1));
+            assert_eq!(factory.uses(), Ok(1));
+            assert_eq!(factory.loads(), 1);
+            // Whoever launched the load may have left, so it may still be landing, with its own lease and no other.
+            assert!(factory.0.shelf.residents().slots().all(|slot| slot.in_use() <= 1), "every other lease was given back");
+        });
+    }
+
+    #[test]
+    fn what_is_used_is_not_evicted() {
+        model(|| {
+            let factory = Factory::new(None, true);
+            let evictor = factory.spawn(|f| f.evict());
+            let user = factory.spawn(|f| f.uses());
+            let mine = factory.uses().unwrap();
+            let theirs = user.join().unwrap().unwrap();
+            let evicted = evictor.join().unwrap();
+            // Loaded again only where it was evicted in between.
+            assert!(factory.loads() <= 1 + evicted && mine.max(theirs) <= factory.loads());
+        });
+    }
+
+    #[test]
+    fn what_is_used_once_is_shared_by_those_who_waited_for_it() {
+        model(|| {
+            let factory = Factory::new(None, false);
+            let other = factory.spawn(|f| f.uses());
+            let mine = factory.uses().unwrap();
+            let theirs = other.join().unwrap().unwrap();
+            assert!(factory.loads() == mine.max(theirs) && factory.loads() <= 2);
+            assert_eq!(factory.0.shelf.look(|_| ()).0.len(), 0);
+        });
+    }
+}
