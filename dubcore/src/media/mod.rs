@@ -44,9 +44,18 @@
 //! # Ok::<(), dubcore::Error>(())
 //! ```
 
+mod clock;
 mod container;
 mod decode;
+mod demux;
+mod downmix;
+mod matroska;
+mod message;
+mod mp4;
+mod opus;
+mod rf64;
 mod stream;
+mod tracks;
 mod wav;
 
 use std::path::{Path, PathBuf};
@@ -70,6 +79,43 @@ pub enum Input {
     Bytes(Arc<[u8]>),
     /// Sound that is decoded already: one channel.
     Audio(Audio),
+    /// One sound track of a file that has several. See [`Input::track`].
+    Track {
+        /// The file.
+        of: Box<Input>,
+        /// Which of its sound tracks, counted from zero in the file's order.
+        index: usize,
+    },
+}
+
+impl Input {
+    /// The same media, but their sound track `index`, counted from zero in the file's order, pictures and subtitles left
+    /// out. Without this it is the first one that the container marks as default, or else the first.
+    ///
+    /// Whether there is such a track is found out when it is opened: `InvalidArgument` then lists those there are.
+    #[must_use]
+    pub fn track(self, index: usize) -> Self {
+        match self {
+            Self::Track { of, .. } => Self::Track { of, index },
+            of => Self::Track { of: Box::new(of), index },
+        }
+    }
+
+    /// The file, if it is one.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        match self.parts() {
+            (Self::Path(path), _) => Some(path),
+            _ => None,
+        }
+    }
+
+    /// The media, and which track of theirs is wanted. Where tracks are nested by hand, the outermost counts.
+    fn parts(&self) -> (&Self, Option<usize>) {
+        match self {
+            Self::Track { of, index } => (of.parts().0, Some(*index)),
+            media => (media, None),
+        }
+    }
 }
 
 impl From<PathBuf> for Input {
