@@ -319,14 +319,22 @@ fn late_sound_is_preceded_by_silence() {
         assert!((late - want).abs() <= 48, "{file} is late by {late}");
         assert!(got.samples[..10_000].iter().all(|s| s.abs() < 1e-3), "{file}");
     }
-    // Fragments without edits begin where their headers say: here the encoder's run-up stands in the quarter second.
+    // Fragments begin where their headers say. ffmpeg does not write sound that is late that way, so it is put in.
     folder.run(concat!(
-        "-f lavfi -i color=c=black:s=32x32:r=10:d=3 -itsoffset 0.25 -i mono.wav -map 0:v -map 1:a -c:v mpeg4 ",
-        "-c:a aac -b:a 64k -movflags frag_keyframe+empty_moov bare.mp4"
+        "-f lavfi -i color=c=black:s=32x32:r=10:d=3 -i mono.wav -map 0:v -map 1:a -c:v mpeg4 ",
+        "-c:a aac -b:a 64k -movflags frag_keyframe+empty_moov fragments.mp4"
     ));
-    let got = read(folder.path("bare.mp4")).unwrap();
-    let late = delay(&got.samples, &signal, 1, got.rate);
-    assert!((late - 12_000).abs() <= 1024 + 48, "late by {late}");
+    let mut file = bytes(&folder.path("fragments.mp4"));
+    let times: Vec<usize> = (0..file.len() - 4).filter(|&at| file[at..].starts_with(b"tfdt")).collect();
+    // That of the sound is the second, behind the picture's, and has eight bytes behind its version.
+    file[times[1] + 8..times[1] + 16].copy_from_slice(&12_000_u64.to_be_bytes());
+    let late = delay(&read(file.clone()).unwrap().samples, &signal, 1, ffmpeg::RATE);
+    // The encoder's run-up is still in front, as nothing tells it.
+    assert_eq!(late, 12_000 + 1024);
+    // A stream that was joined after hours is not preceded by hours of silence.
+    file[times[0] + 8..times[0] + 16].copy_from_slice(&(10 * 3600 * 10 * 1024_u64).to_be_bytes());
+    file[times[1] + 8..times[1] + 16].copy_from_slice(&(10 * 3600 * 48_000_u64 + 12_000).to_be_bytes());
+    assert_eq!(delay(&read(file).unwrap().samples, &signal, 1, ffmpeg::RATE), 12_000 + 1024);
 }
 
 /// Where pictures come at odd times, the sound keeps its own.
@@ -382,7 +390,13 @@ fn one_of_several_sound_tracks() {
         assert!(snr(&second.samples, &want, late * 2) > 90.0, "{file}");
         let e = track(2).err().unwrap();
         assert_eq!(e.kind(), ErrorKind::InvalidArgument, "{e:?}");
-        for words in ["no sound track 2", "0 (AAC, eng)", "1 (", "spa)"] {
+        // QuickTime has its own numbers for languages.
+        let list: &[&str] = match file {
+            "two.mov" => &["0 (AAC)", "1 (pcm_s16le)"],
+            "two.mkv" => &["0 (AAC, eng)", "1 (FLAC, spa)"],
+            _ => &["0 (AAC, eng)", "1 (ALAC, spa)"],
+        };
+        for words in list.iter().chain(&["no sound track 2"]) {
             assert!(e.to_string().contains(words), "{e}");
         }
         assert!(matches!(Input::from(path.as_path()).track(9).track(1), Input::Track { index: 1, .. }));

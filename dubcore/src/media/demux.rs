@@ -7,7 +7,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use once_cell::sync::Lazy;
 use symphonia::core::audio::Channels;
 use symphonia::core::codecs::CodecParameters;
-use symphonia::core::codecs::audio::{AudioCodecParameters, AudioDecoder, AudioDecoderOptions, well_known as codec};
+use symphonia::core::codecs::audio::{
+    AudioCodecId, AudioCodecParameters, AudioDecoder, AudioDecoderOptions, well_known as codec,
+};
 use symphonia::core::codecs::registry::CodecRegistry;
 use symphonia::core::errors::Error as Symphonia;
 use symphonia::core::formats::probe::{Hint, Probe, ProbeOptions};
@@ -51,6 +53,11 @@ static CODECS: Lazy<CodecRegistry> = Lazy::new(|| {
     codecs.register_audio_decoder::<OpusDecoder>();
     codecs
 });
+
+/// The short name of a codec, if it is decoded.
+pub(super) fn short_name(id: AudioCodecId) -> Option<&'static str> {
+    CODECS.get_audio_decoder(id).map(|decoder| decoder.codec.info.short_name)
+}
 
 /// A demuxer, the decoder of one of its sound tracks, and the clock that puts the sound in its place.
 pub(super) struct Media {

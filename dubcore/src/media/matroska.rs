@@ -219,3 +219,49 @@ fn number(source: &mut dyn Bytes, from: u64, to: u64) -> io::Result<u64> {
     }
     Ok(value)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+
+    fn element(id: u32, body: &[u8]) -> Vec<u8> {
+        let id = id.to_be_bytes();
+        let id = &id[id.iter().position(|&b| b != 0).unwrap()..];
+        [id, &(1 << 56 | body.len() as u64).to_be_bytes(), body].concat()
+    }
+
+    #[test]
+    fn tracks_tell_their_run_up_padding_and_language() {
+        let track = |number: u8, kind: u8, more: &[u8]| {
+            let codec = element(CODEC_ID, b"A_AAC");
+            element(TRACK_ENTRY, &[element(TRACK_NUMBER, &[number]), element(TRACK_TYPE, &[kind]), codec, more.to_vec()].concat())
+        };
+        let delay = element(CODEC_DELAY, &21_333_333_u32.to_be_bytes());
+        let spanish = [element(LANGUAGE, b"spa"), element(FLAG_DEFAULT, &[0])].concat();
+        let tracks_element = element(TRACKS, &[track(1, 1, &[]), track(2, 2, &delay), track(3, 2, &spanish)].concat());
+        let group = |track: u8, padding: &[u8]| {
+            element(BLOCK_GROUP, &[element(BLOCK, &[0x80 | track, 0, 0, 0, 9]), element(DISCARD_PADDING, padding)].concat())
+        };
+        let first = element(CLUSTER, &[group(2, &[0x10]), group(3, &[0x01, 0x00])].concat());
+        // The last block of track 2 counts; a negative padding does not.
+        let last = element(CLUSTER, &[group(2, &[0x00, 0xff, 0xff]), element(SIMPLE_BLOCK, &[0x81, 0, 0, 0x80])].concat());
+        let segment = element(SEGMENT, &[tracks_element, first, last, element(CLUSTER, &group(3, &[0x80]))].concat());
+        let file = [element(EBML, b""), segment].concat();
+        let len = file.len() as u64;
+        let tracks = tracks(&mut Cursor::new(file.clone()), len).unwrap();
+        let codec = || "A_AAC".to_owned();
+        let english = MkvTrack {
+            number: 2,
+            codec: codec(),
+            language: Some("eng".into()),
+            default: true,
+            delay: 21_333_333,
+            padding: 0xffff,
+        };
+        let spanish = MkvTrack { number: 3, codec: codec(), language: Some("spa".into()), ..MkvTrack::default() };
+        assert_eq!(tracks, [english, spanish]);
+        assert_eq!(end(&mut Cursor::new(file), len).unwrap(), Some(len));
+    }
+}

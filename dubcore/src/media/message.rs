@@ -100,9 +100,9 @@ pub(super) fn codec_name(id: Option<AudioCodecId>, tag: &str) -> String {
         Some(codec::CODEC_ID_TTA) => "True Audio",
         Some(codec::CODEC_ID_MP1) => "MPEG Layer I",
         Some(codec::CODEC_ID_MP2) => "MPEG Layer II",
-        Some(codec::CODEC_ID_ADPCM_MS) => "Microsoft ADPCM",
-        Some(codec::CODEC_ID_ADPCM_IMA_WAV | codec::CODEC_ID_ADPCM_IMA_QT) => "IMA ADPCM",
-        _ => "",
+        // What has no better name, as PCM, goes by that of `Reader::codec`.
+        Some(id) => super::demux::short_name(id).unwrap_or_default(),
+        None => "",
     };
     match (known, tag) {
         ("", "Opus" | "A_OPUS") => "Opus".into(),

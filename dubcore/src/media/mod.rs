@@ -2,18 +2,27 @@
 //!
 //! | container | codecs |
 //! |---|---|
-//! | WAV | PCM of every width, 32- and 64-bit float, A-law, mu-law |
-//! | MP3, FLAC, Ogg | MP3; FLAC; Vorbis, FLAC |
-//! | MP4, M4A, MOV, fragmented MP4 | AAC-LC, MP3, FLAC, PCM |
-//! | Matroska, WebM | AAC-LC, MP3, FLAC, Vorbis, PCM |
+//! | WAV, RF64, BW64 | PCM of every width, 32- and 64-bit float, A-law, mu-law, Microsoft and IMA ADPCM |
+//! | AIFF, CAF | PCM, float, A-law, mu-law; ALAC in CAF |
+//! | MP3, MP2, FLAC | MPEG Layer II and III; FLAC |
+//! | Ogg | Vorbis, Opus, FLAC |
+//! | MP4, M4A, MOV, fragmented MP4 | AAC-LC, MP3, Opus, FLAC, ALAC, PCM |
+//! | Matroska, WebM | AAC-LC, MPEG Layer II and III, Opus, Vorbis, FLAC, ALAC, PCM |
 //! | ADTS | AAC-LC |
 //!
-//! What a file is, is told by its content, never by its name. Of a container with several tracks the first sound track is
-//! read. Anything else is refused with `UnsupportedMedia` and the name of what was found.
+//! What a file is, is told by its content, never by its name. AAC and Vorbis have one or two channels, Opus up to eight
+//! (channel mapping families 0 and 1). Of a container with several sound tracks the one that it marks as default is read,
+//! or else the first; [`Input::track`] chooses. Anything else is refused with `UnsupportedMedia` and the name of what was
+//! found.
 //!
 //! Time zero is where the *file* begins: sound that starts later than the picture is preceded by silence, and the codec's
-//! own run-up is cut off where the file tells its length (MP3 with a LAME tag, Vorbis, MP4 with an edit list). Raw ADTS
-//! does not tell it, so such a file is late by the encoder's run-up, usually 1024 or 2112 samples.
+//! own run-up is cut off where the file tells its length (MP3 with a LAME tag, Ogg, MP4 with an edit list or iTunes' note,
+//! Matroska with a codec delay), and so is the padding at the end. Raw ADTS does not tell it, so such a file is late by the
+//! encoder's run-up, usually 1024 or 2112 samples; nor do MP4 and Matroska whose writer left the note out.
+//!
+//! To mono, one or two channels are mixed to their mean. More are weighted by their places as in ITU-R BS.775, the centre,
+//! which carries the dialogue, most and low-frequency effects not at all, and the weights scaled to a sum of 1; where the
+//! file does not tell the places (PCM in Matroska) it is their mean, too.
 //!
 //! A panic that damaged data cause in the decoding library becomes `CorruptMedia`. The process's panic hook still runs
 //! (Rust's own prints to standard error), and a host built with `panic = "abort"` is not protected.

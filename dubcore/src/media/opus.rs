@@ -237,4 +237,33 @@ mod tests {
             assert!(matches!(new(&header(1, 2, family, &[2, 0, 0, 1])), Err(Error::Unsupported(_))), "{family}");
         }
     }
+
+    #[test]
+    fn cut_and_flipped_packets_are_errors_or_sound() {
+        let mut params = AudioCodecParameters::new();
+        params.for_codec(CODEC_ID_OPUS).with_extra_data(header(1, 2, 0, &[]).into());
+        let new = || OpusDecoder::try_registry_new(&params, &AudioDecoderOptions::default()).unwrap();
+        for application in [ropus::Application::Voip, ropus::Application::Audio] {
+            let mut encoder = ropus::Encoder::builder(RATE, ropus::Channels::Stereo, application).build().unwrap();
+            let (mut whole, mut decoder) = (new(), new());
+            for n in 0..10 {
+                let pcm: Vec<i16> = (0..1920).map(|i| ((i * (n + 3) * 37) % 9000) as i16 - 4500).collect();
+                let mut data = vec![0; 4000];
+                let len = encoder.encode(&pcm, &mut data).unwrap();
+                data.truncate(len);
+                let mut decode = |decoder: &mut Box<dyn AudioDecoder>, data: &[u8]| {
+                    let packet = PacketRef::new(0, Default::default(), Default::default(), data);
+                    decoder.decode_ref(&packet).map(|buffer| buffer.frames())
+                };
+                assert_eq!(decode(&mut whole, &data).unwrap(), 960);
+                assert!(decode(&mut decoder, &[]).is_err());
+                for at in 0..len {
+                    let frames = decode(&mut decoder, &data[..at]).unwrap_or(0);
+                    let mut flipped = data.clone();
+                    flipped[at] ^= 0x55;
+                    assert!(frames.max(decode(&mut decoder, &flipped).unwrap_or(0)) <= MAX_FRAMES);
+                }
+            }
+        }
+    }
 }

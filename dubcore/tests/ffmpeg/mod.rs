@@ -7,14 +7,14 @@ use std::process::Command;
 use dubcore::media::{WavFormat, WavWriter};
 
 /// The rate of the signals, and their frames: not a whole number of any codec's frames.
-pub const RATE: u32 = 48_000;
-pub const FRAMES: usize = 120_011;
+pub(crate) const RATE: u32 = 48_000;
+pub(crate) const FRAMES: usize = 120_011;
 
 /// A folder of its own with the signals in it: `mono.wav`, `stereo.wav`, `surround.wav`, all of 32-bit floats.
-pub struct Folder(tempfile::TempDir);
+pub(crate) struct Folder(tempfile::TempDir);
 
 impl Folder {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = Self(tempfile::tempdir().unwrap());
         for (name, channels) in [("mono", 1), ("stereo", 2), ("surround", 6)] {
             let path = folder.path(&format!("{name}.wav"));
@@ -25,12 +25,12 @@ impl Folder {
         folder
     }
 
-    pub fn path(&self, file: &str) -> PathBuf {
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
         self.0.path().join(file)
     }
 
     /// The samples of a signal.
-    pub fn signal(&self, name: &str) -> Vec<f32> {
+    pub(crate) fn signal(&self, name: &str) -> Vec<f32> {
         signal(match name {
             "mono" => 1,
             "stereo" => 2,
@@ -39,7 +39,7 @@ impl Folder {
     }
 
     /// Makes `file` from a signal.
-    pub fn encode(&self, signal: &str, options: &str, file: &str) -> PathBuf {
+    pub(crate) fn encode(&self, signal: &str, options: &str, file: &str) -> PathBuf {
         // A plain WAV of six channels does not say where they are.
         let layout = if signal == "surround" { "-channel_layout 5.1" } else { "" };
         self.run(&format!("{layout} -i {signal}.wav {options} {file}"));
@@ -47,14 +47,14 @@ impl Folder {
     }
 
     /// What ffmpeg decodes a stream of a file to.
-    pub fn decode(&self, options: &str, file: &Path, stream: &str) -> Vec<f32> {
+    pub(crate) fn decode(&self, options: &str, file: &Path, stream: &str) -> Vec<f32> {
         let file = file.display();
         let bytes = self.run(&format!("{options} -i {file} -map {stream} -f f32le -c:a pcm_f32le -"));
         bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
     }
 
     /// Runs ffmpeg in the folder, and gives what it prints. Words are separated by spaces; none holds one.
-    pub fn run(&self, arguments: &str) -> Vec<u8> {
+    pub(crate) fn run(&self, arguments: &str) -> Vec<u8> {
         let mut command = Command::new("ffmpeg");
         command.current_dir(self.0.path()).args(["-v", "error", "-y", "-nostdin"]).args(arguments.split_whitespace());
         let out = command.output().unwrap_or_else(|e| {
@@ -88,7 +88,7 @@ fn signal(channels: usize) -> Vec<f32> {
 }
 
 /// How many frames `got` is late against `want`, where their first channels differ least within 0.4 s.
-pub fn delay(got: &[f32], want: &[f32], channels: usize, rate: u32) -> i64 {
+pub(crate) fn delay(got: &[f32], want: &[f32], channels: usize, rate: u32) -> i64 {
     let first = |samples: &[f32]| samples.iter().copied().step_by(channels).collect::<Vec<f32>>();
     let (got, want) = (first(got), first(want));
     let from = want.len() / 4;
@@ -116,7 +116,7 @@ pub fn delay(got: &[f32], want: &[f32], channels: usize, rate: u32) -> i64 {
 }
 
 /// Signal to noise in dB over what both have, `got` being late by `delay` samples.
-pub fn snr(got: &[f32], want: &[f32], delay: i64) -> f64 {
+pub(crate) fn snr(got: &[f32], want: &[f32], delay: i64) -> f64 {
     let (mut signal, mut noise) = (0.0, 1e-12);
     for (i, &w) in want.iter().enumerate() {
         let Some(&g) = usize::try_from(i as i64 + delay).ok().and_then(|i| got.get(i)) else { continue };
