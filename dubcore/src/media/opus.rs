@@ -251,7 +251,7 @@ mod tests {
                 let mut data = vec![0; 4000];
                 let len = encoder.encode(&pcm, &mut data).unwrap();
                 data.truncate(len);
-                let mut decode = |decoder: &mut Box<dyn AudioDecoder>, data: &[u8]| {
+                let decode = |decoder: &mut Box<dyn AudioDecoder>, data: &[u8]| {
                     let packet = PacketRef::new(0, Default::default(), Default::default(), data);
                     decoder.decode_ref(&packet).map(|buffer| buffer.frames())
                 };
