@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use comfy_table::{Cell, ContentArrangement, Table, presets};
+use dubcore::media::{Input, Limits, Reader};
 use dubcore::{Dub, DubModels, DubRequest, Dubber, Error, Factory, Job, Lang, Line, ModelRef, Pipeline, Span};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
@@ -15,11 +16,14 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 #[derive(Parser)]
 #[command(version)]
 struct Args {
-    /// The media file: WAV, MP3, FLAC, OGG, M4A, MP4, MOV, MKV, WebM.
+    /// The media file: WAV, MP3, FLAC, OGG, M4A, MP4, MOV, MKV, WebM and others.
     input: PathBuf,
     /// The language to dub into.
     #[arg(long)]
     to: Lang,
+    /// Which of several sound tracks, counted from zero; by default the one that is marked, or the first.
+    #[arg(long)]
+    track: Option<usize>,
     /// The language of the media; found out if the recogniser can.
     #[arg(long)]
     from: Option<Lang>,
@@ -56,14 +60,18 @@ fn run(args: &Args) -> Result<(), Error> {
     let folder = args.out.clone().unwrap_or_else(|| args.input.parent().unwrap_or(Path::new("")).to_path_buf());
     let stem = args.input.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
     // The input is looked at before a folder is made for the output.
-    dubcore::media::Reader::open(&args.input.as_path().into(), &Default::default())?;
+    let input = Input::from(args.input.as_path());
+    let input = match args.track {
+        Some(index) => input.track(index),
+        None => input,
+    };
+    Reader::open(&input, &Limits::default())?;
     if !folder.as_os_str().is_empty() {
         std::fs::create_dir_all(&folder).map_err(|e| {
             Error::new(dubcore::ErrorKind::Io, format!("cannot make the folder {}", folder.display())).with_source(e)
         })?;
     }
-    let request =
-        DubRequest::new(args.input.clone(), args.to).from(args.from).output(folder.join(format!("{stem}.{}.wav", args.to)));
+    let request = DubRequest::new(input, args.to).from(args.from).output(folder.join(format!("{stem}.{}.wav", args.to)));
 
     let bars = Bars::default();
     let job = Job::new().observe({

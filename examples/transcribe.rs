@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use dubcore::media::{self, Limits};
+use dubcore::media::{self, Input, Limits};
 use dubcore::{Error, ErrorKind, Factory, Job, Lang, LoadOptions, ModelRef, Stt, SttOptions};
 
 /// Write down what is said in media files.
 #[derive(Parser)]
 #[command(version)]
 struct Args {
-    /// The media files: WAV, MP3, FLAC, OGG, M4A, MP4, MOV, MKV, WebM.
+    /// The media files: WAV, MP3, FLAC, OGG, M4A, MP4, MOV, MKV, WebM and others.
     #[arg(required = true)]
     input: Vec<PathBuf>,
     /// The recogniser: micro/NAME, ./DIR or OWNER/NAME[@REVISION].
@@ -23,6 +23,9 @@ struct Args {
     /// The language spoken; found out if the recogniser can.
     #[arg(long)]
     from: Option<Lang>,
+    /// Which of several sound tracks, counted from zero; by default the one that is marked, or the first.
+    #[arg(long)]
+    track: Option<usize>,
     /// Print a line of JSON per file: file, language, text, segments, real_time_factor.
     #[arg(long)]
     json: bool,
@@ -51,7 +54,7 @@ fn run(args: &Args) -> Result<bool, Error> {
     let opts = SttOptions::default().language(args.from).beams(args.beams).timestamps(args.timestamps);
     let mut all = true;
     for file in &args.input {
-        match transcribe(&*stt, file, &opts, args.json) {
+        match transcribe(&*stt, file, &opts, args) {
             Ok(line) => writeln!(std::io::stdout(), "{line}")
                 .map_err(|e| Error::new(ErrorKind::Io, "cannot write to standard output").with_source(e))?,
             Err(e) => {
@@ -63,11 +66,15 @@ fn run(args: &Args) -> Result<bool, Error> {
     Ok(all)
 }
 
-fn transcribe(stt: &dyn Stt, file: &Path, opts: &SttOptions, json: bool) -> Result<String, Error> {
+fn transcribe(stt: &dyn Stt, file: &Path, opts: &SttOptions, args: &Args) -> Result<String, Error> {
     let job = Job::new();
-    let audio = media::decode(&file.into(), &Limits::default(), &job)?;
+    let input = match args.track {
+        Some(index) => Input::from(file).track(index),
+        None => file.into(),
+    };
+    let audio = media::decode(&input, &Limits::default(), &job)?;
     let heard = stt.transcribe(&audio, opts, &job)?;
-    if !json {
+    if !args.json {
         return Ok(heard.text());
     }
     let line = serde_json::json!({

@@ -128,6 +128,13 @@ impl DubRequest {
             mix: MixOptions::default(),
         }
     }
+
+    /// Dubs the sound track `index` of the input, counted from zero: see [`Input::track`].
+    #[must_use]
+    pub fn track(mut self, index: usize) -> Self {
+        self.input = self.input.track(index);
+        self
+    }
 }
 
 setters! { DubRequest:

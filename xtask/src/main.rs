@@ -65,7 +65,13 @@ const GROUPS: &[Group] = &[
     Group { name: "tree", about: "tracked files keep the house rules", long: false, needs: &[], run: tree::check },
     Group { name: "fmt", about: "rustfmt would change nothing", long: false, needs: &[], run: rust::fmt },
     Group { name: "clippy", about: "no lint of any crate, in any target", long: false, needs: &[Needs::Gcc], run: rust::clippy },
-    Group { name: "rust", about: "unit and integration tests", long: false, needs: &[Needs::Gcc], run: rust::test },
+    Group {
+        name: "rust",
+        about: "unit and integration tests",
+        long: false,
+        needs: &[Needs::Gcc, Needs::Ffmpeg],
+        run: rust::test,
+    },
     Group { name: "doc", about: "examples in the documentation", long: false, needs: &[Needs::Gcc], run: rust::doctest },
     Group { name: "docs", about: "the reference builds without a warning", long: false, needs: &[Needs::Gcc], run: rust::docs },
     Group {

@@ -137,6 +137,8 @@ pub(crate) fn works(command: &mut Command) -> bool {
 pub(crate) enum Needs {
     /// A C compiler and linker.
     Gcc,
+    /// ffmpeg, which makes the media that the tests read.
+    Ffmpeg,
     /// Python 3.11 or later that can make virtual environments.
     Python,
     /// memcheck.
@@ -147,6 +149,7 @@ impl Needs {
     fn is_there(self) -> bool {
         match self {
             Self::Gcc => works(Command::new("gcc").arg("--version")),
+            Self::Ffmpeg => works(Command::new("ffmpeg").arg("-version")),
             Self::Python => {
                 let check = "import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))";
                 works(Command::new("python3").args(["-c", check]))
@@ -158,6 +161,7 @@ impl Needs {
     fn packages(self) -> &'static [&'static str] {
         match self {
             Self::Gcc => &["gcc", "libc6-dev"],
+            Self::Ffmpeg => &["ffmpeg"],
             Self::Python => &["python3", "python3-venv"],
             Self::Valgrind => &["valgrind", "libc6-dbg"],
         }

@@ -1,14 +1,21 @@
-//! What a container says about itself and symphonia does not pass on: whether the file is all there, which codec an MP4
-//! track uses, and where in the MP4's time its sound begins.
+//! Which container a file is, whether it is all there, and what its own headers say that symphonia does not pass on.
 //!
 //! Only headers are read, a few dozen bytes each, so this costs a handful of seeks however long the file is.
 
 use std::io::{self, Read, Seek, SeekFrom};
 
+use super::matroska::{self, MkvTrack};
+use super::mp4::{self, Mp4Track};
+use super::opus;
+
 /// The containers that are told by their first bytes. The name of the file is never asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Container {
     Wav,
+    /// WAV with sizes of 64 bits: RF64, or its twin BW64.
+    Rf64,
+    Aiff,
+    Caf,
     Flac,
     Ogg,
     Mp4,
@@ -17,10 +24,21 @@ pub(super) enum Container {
     Frames,
 }
 
-/// Most boxes of one level that are looked at; real files have a few dozen (fragmented ones: thousands).
-const MAX_BOXES: usize = 1 << 16;
-/// Most edits of a track that are looked at.
-const MAX_EDITS: u64 = 1 << 10;
+/// What the container's headers say about its sound tracks.
+pub(super) enum Headers {
+    Mp4(Vec<Mp4Track>),
+    Matroska(Vec<MkvTrack>),
+    /// Containers that symphonia reports in full.
+    Other,
+}
+
+/// Where a source of bytes is looked into.
+pub(super) trait Bytes: Read + Seek {}
+
+impl<T: Read + Seek + ?Sized> Bytes for T {}
+
+/// Most boxes, chunks or elements of one level that are looked at; real files have a few dozen (fragmented ones: thousands).
+pub(super) const MAX_BOXES: usize = 1 << 16;
 
 /// Bytes a file is declared to have, and has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,10 +52,13 @@ pub(super) fn sniff(head: &[u8]) -> Option<Container> {
     let at = |from: usize, magic: &[u8]| head.get(from..from + magic.len()) == Some(magic);
     match head {
         _ if at(0, b"RIFF") && at(8, b"WAVE") => Some(Container::Wav),
+        _ if (at(0, b"RF64") || at(0, b"BW64")) && at(8, b"WAVE") => Some(Container::Rf64),
+        _ if at(0, b"FORM") && (at(8, b"AIFF") || at(8, b"AIFC")) => Some(Container::Aiff),
+        _ if at(0, b"caff") => Some(Container::Caf),
         _ if at(0, b"fLaC") => Some(Container::Flac),
         _ if at(0, b"OggS") => Some(Container::Ogg),
         _ if at(4, b"ftyp") => Some(Container::Mp4),
-        _ if at(0, &EBML.to_be_bytes()) => Some(Container::Matroska),
+        _ if at(0, &matroska::EBML.to_be_bytes()) => Some(Container::Matroska),
         _ if at(0, b"ID3") => Some(Container::Frames),
         // The sync word of MPEG audio, eleven ones; the layer's bits, which tell ADTS and Layer III, are symphonia's to judge.
         [0xff, second, ..] if second & 0xe0 == 0xe0 => Some(Container::Frames),
@@ -50,264 +71,127 @@ pub(super) fn foreign(head: &[u8]) -> Option<&'static str> {
     let at = |from: usize, magic: &[u8]| head.get(from..from + magic.len()) == Some(magic);
     match head {
         _ if at(0, b"RIFF") && at(8, b"AVI ") => Some("an AVI file"),
-        _ if at(0, b"RF64") => Some("an RF64 (WAV beyond 4 GiB) file"),
-        _ if at(0, b"FORM") => Some("an AIFF file"),
-        _ if at(0, b"caff") => Some("a Core Audio file"),
         _ if at(0, &[0x30, 0x26, 0xb2, 0x75]) => Some("a Windows Media (ASF) file"),
         _ if at(0, b"FLV") => Some("a Flash video"),
         _ if at(0, &[0x47]) && at(188, &[0x47]) => Some("an MPEG transport stream"),
+        // The same behind a time stamp of four bytes, as Blu-ray discs and AVCHD cameras write it.
+        _ if at(4, &[0x47]) && at(196, &[0x47]) => Some("an MPEG transport stream"),
         _ if at(0, &[0, 0, 1, 0xba]) => Some("an MPEG program stream"),
+        // Both share the sync word; the version, five bits behind it, tells them apart.
+        [0x0b, 0x77, _, _, _, version, ..] if version >> 3 > 10 => Some("raw E-AC-3"),
+        _ if at(0, &[0x0b, 0x77]) => Some("raw AC-3"),
+        _ if at(0, &[0x7f, 0xfe, 0x80, 0x01]) => Some("raw DTS"),
+        _ if at(0, b"#!AMR") => Some("an AMR file"),
+        _ if at(0, b".RMF") => Some("a RealMedia file"),
+        _ if at(0, b"wvpk") => Some("a WavPack file"),
+        _ if at(0, b"MAC ") => Some("a Monkey's Audio file"),
+        _ if at(0, b"TTA1") => Some("a True Audio file"),
+        _ if at(0, b"MPCK") || at(0, b"MP+") => Some("a Musepack file"),
+        _ if at(0, b"MThd") => Some("a MIDI file, which has no sound of its own"),
+        _ if at(0, b".snd") => Some("a Sun audio file"),
+        _ if at(0, b"riff") => Some("a Wave64 file"),
         _ => None,
     }
 }
 
+/// What the first packet of an Ogg file says it is, where that is not for symphonia.
+pub(super) fn ogg_codec(head: &[u8]) -> Option<String> {
+    // A page's header has 27 bytes, the last of which counts the bytes that follow it.
+    let packet = head.strip_prefix(b"OggS").and_then(|_| head.get(27 + usize::from(*head.get(26)?)..))?;
+    let is = |magic: &[u8]| packet.starts_with(magic);
+    Some(match opus::mapping_family(packet) {
+        Some(family @ 2..) => format!("Opus with channel mapping family {family}"),
+        _ if is(b"Speex   ") => "Speex".into(),
+        _ if is(b"CELT    ") => "CELT".into(),
+        _ if is(b"PCM     ") => "PCM in Ogg".into(),
+        _ => return None,
+    })
+}
+
 /// Whether the file ends before the container says it does.
-pub(super) fn cut(source: &mut (impl Read + Seek + ?Sized), container: Container, found: u64) -> io::Result<Option<Cut>> {
+pub(super) fn cut(source: &mut dyn Bytes, container: Container, found: u64) -> io::Result<Option<Cut>> {
     let declared = match container {
         Container::Wav => wav_end(source, found)?,
-        Container::Mp4 => mp4_end(source, found)?,
-        Container::Matroska => matroska_end(source, found)?,
+        Container::Rf64 => rf64_data(source, found)?.map(|data| data.to),
+        Container::Aiff => aiff_end(source, found)?,
+        Container::Caf => caf_end(source, found)?,
+        Container::Mp4 => mp4::end(source, found)?,
+        Container::Matroska => matroska::end(source, found)?,
         // FLAC tells its length in samples, checked after decoding; frames and Ogg pages have no declared end.
         Container::Flac | Container::Ogg | Container::Frames => None,
     };
     Ok(declared.filter(|&end| end > found).map(|declared| Cut { declared, found }))
 }
 
+/// Asks the container's own headers about its tracks.
+pub(super) fn headers(source: &mut dyn Bytes, container: Container, found: u64) -> io::Result<Headers> {
+    Ok(match container {
+        Container::Mp4 => Headers::Mp4(mp4::tracks(source, found)?),
+        Container::Matroska => Headers::Matroska(matroska::tracks(source, found)?),
+        _ => Headers::Other,
+    })
+}
+
 /// The end of the `data` chunk. Writers to a pipe, which cannot go back to fill it in, leave 0 or all ones: not declared.
-fn wav_end(source: &mut (impl Read + Seek + ?Sized), found: u64) -> io::Result<Option<u64>> {
+fn wav_end(source: &mut dyn Bytes, found: u64) -> io::Result<Option<u64>> {
+    let size_of = |size: [u8; 4]| u64::from(u32::from_le_bytes(size));
+    let data = riff_chunk(source, found, b"data", size_of)?;
+    Ok(data.filter(|&(_, size)| size != 0 && size != u64::from(u32::MAX)).map(|(from, size)| from + size))
+}
+
+fn aiff_end(source: &mut dyn Bytes, found: u64) -> io::Result<Option<u64>> {
+    let size_of = |size: [u8; 4]| u64::from(u32::from_be_bytes(size));
+    Ok(riff_chunk(source, found, b"SSND", size_of)?.map(|(from, size)| from + size))
+}
+
+/// Where the payload of the first chunk `kind` is, and its size. Chunks begin at even places.
+fn riff_chunk(source: &mut dyn Bytes, found: u64, kind: &[u8; 4], size_of: fn([u8; 4]) -> u64) -> io::Result<Option<(u64, u64)>> {
     let mut at = 12;
     for _ in 0..MAX_BOXES {
-        let Some([a, b, c, d, size @ ..]) = bytes::<8>(source, at, found)? else { return Ok(None) };
-        let size = u64::from(u32::from_le_bytes(size));
-        if [a, b, c, d] == *b"data" {
-            return Ok((size != 0 && size != u64::from(u32::MAX)).then_some(at + 8 + size));
+        let Some([a, b, c, d, size @ ..]) = bytes::<8>(source, at, found)? else { break };
+        let size = size_of(size);
+        if [a, b, c, d] == *kind {
+            return Ok(Some((at + 8, size)));
         }
         at += 8 + size + size % 2;
     }
     Ok(None)
 }
 
-/// An MP4 box: its type and where its payload is.
-struct Mp4Box {
-    kind: [u8; 4],
-    from: u64,
-    to: u64,
+/// The place of the sound in an RF64 file, whose true size is in its first chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rf64Data {
+    pub(super) from: u64,
+    pub(super) to: u64,
 }
 
-/// The box at `at`, if a header fits before `end`.
-fn mp4_box(source: &mut (impl Read + Seek + ?Sized), at: u64, end: u64) -> io::Result<Option<Mp4Box>> {
-    let Some([s0, s1, s2, s3, kind @ ..]) = bytes::<8>(source, at, end)? else { return Ok(None) };
-    let (header, size) = match u32::from_be_bytes([s0, s1, s2, s3]) {
-        // To the end of the file.
-        0 => (8, end - at),
-        1 => match bytes::<8>(source, at + 8, end)? {
-            Some(size) => (16, u64::from_be_bytes(size)),
-            None => return Ok(None),
-        },
-        size => (8, u64::from(size)),
-    };
-    let to = at.checked_add(size).filter(|_| size >= header);
-    Ok(to.map(|to| Mp4Box { kind, from: at + header, to }))
+pub(super) fn rf64_data(source: &mut dyn Bytes, found: u64) -> io::Result<Option<Rf64Data>> {
+    let size_of = |size: [u8; 4]| u64::from(u32::from_le_bytes(size));
+    let Some((sizes, _)) = riff_chunk(source, found, b"ds64", size_of)? else { return Ok(None) };
+    let Some(wide) = bytes::<8>(source, sizes + 8, found)? else { return Ok(None) };
+    let Some((from, narrow)) = riff_chunk(source, found, b"data", size_of)? else { return Ok(None) };
+    // The wide size counts where the narrow one says so, by all ones.
+    let size = if narrow == u64::from(u32::MAX) { u64::from_le_bytes(wide) } else { narrow };
+    Ok(from.checked_add(size).map(|to| Rf64Data { from, to }))
 }
 
-/// The end of the last box that holds media.
-fn mp4_end(source: &mut (impl Read + Seek + ?Sized), found: u64) -> io::Result<Option<u64>> {
-    let mut at = 0;
+/// The end of the `data` chunk; all ones mean that it goes to the end of the file.
+fn caf_end(source: &mut dyn Bytes, found: u64) -> io::Result<Option<u64>> {
+    let mut at = 8_u64;
     for _ in 0..MAX_BOXES {
-        let Some(b) = mp4_box(source, at, found)? else { break };
-        // Junk behind the last box is common and harmless; a box of a known kind that is cut is not.
-        if b.to > found {
-            return Ok([*b"mdat", *b"moov", *b"moof"].contains(&b.kind).then_some(b.to));
+        let (Some(kind), Some(size)) = (bytes::<4>(source, at, found)?, bytes::<8>(source, at + 4, found)?) else { break };
+        let Ok(size) = u64::try_from(i64::from_be_bytes(size)) else { break };
+        let Some(end) = (at + 12).checked_add(size) else { break };
+        if kind == *b"data" {
+            return Ok(Some(end));
         }
-        at = b.to;
+        at = end;
     }
     Ok(None)
-}
-
-/// Whether no fragment claims more samples than the file has bytes. The decoder would count through four billion of them.
-pub(super) fn mp4_runs_fit(source: &mut (impl Read + Seek + ?Sized), found: u64) -> io::Result<bool> {
-    runs_fit(source, 0..found, found, 0)
-}
-
-fn runs_fit(source: &mut (impl Read + Seek + ?Sized), within: std::ops::Range<u64>, most: u64, depth: usize) -> io::Result<bool> {
-    // A fragment holds tracks, and these hold runs: no box in a box in a box without end.
-    const NESTING: [&[u8; 4]; 2] = [b"moof", b"traf"];
-    let mut at = within.start;
-    while let Some(b) = mp4_box(source, at, within.end)? {
-        let end = b.to.min(within.end);
-        let fits = match NESTING.get(depth) {
-            Some(kind) => b.kind != **kind || runs_fit(source, b.from..end, most, depth + 1)?,
-            None if b.kind == *b"trun" => {
-                bytes::<4>(source, b.from + 4, end)?.is_none_or(|count| u64::from(u32::from_be_bytes(count)) <= most)
-            }
-            None => true,
-        };
-        if !fits {
-            return Ok(false);
-        }
-        at = b.to;
-    }
-    Ok(true)
-}
-
-/// What an MP4 says about one of its sound tracks.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Mp4Track {
-    pub(super) id: u32,
-    /// The four characters of its codec.
-    pub(super) codec: [u8; 4],
-    /// Ticks per second of the track.
-    pub(super) timescale: u32,
-    /// Ticks per second of the movie, in which the edits' lengths are.
-    pub(super) movie_timescale: u32,
-    /// Time before its sound begins, in movie ticks.
-    pub(super) empty: u64,
-    /// The first tick of the track that is shown: what comes before is the codec's run-up.
-    pub(super) start: u64,
-    /// How long the track is shown, in movie ticks; 0 if not said, or if there are further edits.
-    pub(super) length: u64,
-    /// Whether the samples are listed in fragments, whose total is not known beforehand.
-    pub(super) fragmented: bool,
-}
-
-/// The sound tracks of an MP4, in the file's order.
-pub(super) fn mp4_tracks(source: &mut (impl Read + Seek + ?Sized), found: u64) -> io::Result<Vec<Mp4Track>> {
-    let Some(moov) = child(source, 0, found, b"moov")? else { return Ok(Vec::new()) };
-    let movie_timescale = match child(source, moov.from, moov.to, b"mvhd")? {
-        Some(mvhd) => timescale(source, &mvhd)?,
-        None => 0,
-    };
-    let fragmented = child(source, moov.from, moov.to, b"mvex")?.is_some();
-    let mut tracks = Vec::new();
-    let mut at = moov.from;
-    for _ in 0..MAX_BOXES {
-        let Some(b) = mp4_box(source, at, moov.to)?.filter(|b| b.to <= moov.to) else { break };
-        if b.kind == *b"trak"
-            && let Some(track) = sound_track(source, &b)?
-        {
-            tracks.push(Mp4Track { movie_timescale, fragmented, ..track });
-        }
-        at = b.to;
-    }
-    Ok(tracks)
-}
-
-fn sound_track(source: &mut (impl Read + Seek + ?Sized), trak: &Mp4Box) -> io::Result<Option<Mp4Track>> {
-    let Some(mdia) = child(source, trak.from, trak.to, b"mdia")? else { return Ok(None) };
-    let Some(hdlr) = child(source, mdia.from, mdia.to, b"hdlr")? else { return Ok(None) };
-    if bytes::<4>(source, hdlr.from + 8, hdlr.to)? != Some(*b"soun") {
-        return Ok(None);
-    }
-    let mut track = Mp4Track::default();
-    if let Some(mdhd) = child(source, mdia.from, mdia.to, b"mdhd")? {
-        track.timescale = timescale(source, &mdhd)?;
-    }
-    if let Some(tkhd) = child(source, trak.from, trak.to, b"tkhd")? {
-        let long = bytes::<1>(source, tkhd.from, tkhd.to)? == Some([1]);
-        let at = tkhd.from + if long { 20 } else { 12 };
-        track.id = bytes::<4>(source, at, tkhd.to)?.map_or(0, u32::from_be_bytes);
-    }
-    if let Some(minf) = child(source, mdia.from, mdia.to, b"minf")?
-        && let Some(stbl) = child(source, minf.from, minf.to, b"stbl")?
-        && let Some(stsd) = child(source, stbl.from, stbl.to, b"stsd")?
-    {
-        track.codec = bytes::<4>(source, stsd.from + 12, stsd.to)?.unwrap_or_default();
-    }
-    if let Some(edts) = child(source, trak.from, trak.to, b"edts")?
-        && let Some(elst) = child(source, edts.from, edts.to, b"elst")?
-    {
-        read_edits(source, &elst, &mut track)?;
-    }
-    Ok(Some(track))
-}
-
-/// Takes in the edit list: leading empty edits, then the first one that shows something.
-fn read_edits(source: &mut (impl Read + Seek + ?Sized), elst: &Mp4Box, track: &mut Mp4Track) -> io::Result<()> {
-    let Some([version, .., n0, n1, n2, n3]) = bytes::<8>(source, elst.from, elst.to)? else { return Ok(()) };
-    let count = u32::from_be_bytes([n0, n1, n2, n3]);
-    let size = if version == 1 { 20 } else { 12 };
-    for i in 0..u64::from(count).min(MAX_EDITS) {
-        let at = elst.from + 8 + i * size;
-        let (length, start) = if version == 1 {
-            let (Some(l), Some(s)) = (bytes::<8>(source, at, elst.to)?, bytes::<8>(source, at + 8, elst.to)?) else { break };
-            (u64::from_be_bytes(l), i64::from_be_bytes(s))
-        } else {
-            let Some([l0, l1, l2, l3, s @ ..]) = bytes::<8>(source, at, elst.to)? else { break };
-            (u64::from(u32::from_be_bytes([l0, l1, l2, l3])), i64::from(i32::from_be_bytes(s)))
-        };
-        match u64::try_from(start) {
-            Ok(start) => {
-                track.start = start;
-                track.length = if i + 1 == u64::from(count) { length } else { 0 };
-                break;
-            }
-            Err(_) => track.empty = track.empty.saturating_add(length),
-        }
-    }
-    Ok(())
-}
-
-/// The timescale in an `mvhd` or `mdhd`, which begin alike.
-fn timescale(source: &mut (impl Read + Seek + ?Sized), header: &Mp4Box) -> io::Result<u32> {
-    let long = bytes::<1>(source, header.from, header.to)? == Some([1]);
-    let at = header.from + if long { 20 } else { 12 };
-    Ok(bytes::<4>(source, at, header.to)?.map_or(0, u32::from_be_bytes))
-}
-
-/// The first box of `kind` between `at` and `end`.
-fn child(source: &mut (impl Read + Seek + ?Sized), mut at: u64, end: u64, kind: &[u8; 4]) -> io::Result<Option<Mp4Box>> {
-    for _ in 0..MAX_BOXES {
-        let Some(b) = mp4_box(source, at, end)? else { break };
-        if b.to > end {
-            break;
-        }
-        if b.kind == *kind {
-            return Ok(Some(b));
-        }
-        at = b.to;
-    }
-    Ok(None)
-}
-
-const EBML: u32 = 0x1a45_dfa3;
-const SEGMENT: u32 = 0x1853_8067;
-
-/// The end of the segment; a live recording leaves its size unknown.
-fn matroska_end(source: &mut (impl Read + Seek + ?Sized), found: u64) -> io::Result<Option<u64>> {
-    let Some(mut at) = element_end(source, 4, found)? else { return Ok(None) };
-    // Padding may stand between the header and the segment.
-    for _ in 0..16 {
-        let Some(id) = bytes::<4>(source, at, found)? else { return Ok(None) };
-        if u32::from_be_bytes(id) == SEGMENT {
-            return element_end(source, at + 4, found);
-        }
-        let [0xec, ..] = id else { return Ok(None) };
-        match element_end(source, at + 1, found)? {
-            Some(end) => at = end,
-            None => return Ok(None),
-        }
-    }
-    Ok(None)
-}
-
-/// Where the EBML element ends whose size field is at `at`. All ones mean that it is not known.
-fn element_end(source: &mut (impl Read + Seek + ?Sized), at: u64, found: u64) -> io::Result<Option<u64>> {
-    let Some([first]) = bytes::<1>(source, at, found)? else { return Ok(None) };
-    let len = u64::from(first.leading_zeros()) + 1;
-    if len > 8 {
-        return Ok(None);
-    }
-    let mut value = u64::from(first) & ((1 << (8 - len)) - 1);
-    for i in 1..len {
-        let Some([next]) = bytes::<1>(source, at + i, found)? else { return Ok(None) };
-        value = value << 8 | u64::from(next);
-    }
-    let unknown = value == (1 << (7 * len)) - 1;
-    Ok((!unknown).then(|| (at + len).checked_add(value)).flatten())
 }
 
 /// `N` bytes at `at`, or `None` where they do not fit before `end`.
-fn bytes<const N: usize>(source: &mut (impl Read + Seek + ?Sized), at: u64, end: u64) -> io::Result<Option<[u8; N]>> {
+pub(super) fn bytes<const N: usize>(source: &mut dyn Bytes, at: u64, end: u64) -> io::Result<Option<[u8; N]>> {
     if at.checked_add(N as u64).is_none_or(|to| to > end) {
         return Ok(None);
     }
@@ -316,6 +200,20 @@ fn bytes<const N: usize>(source: &mut (impl Read + Seek + ?Sized), at: u64, end:
     match source.read_exact(&mut out) {
         Ok(()) => Ok(Some(out)),
         // The file shrank since its length was asked.
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// A short text between `from` and `to`; what is longer than `most` bytes is not one.
+pub(super) fn text(source: &mut dyn Bytes, from: u64, to: u64, most: usize) -> io::Result<Option<String>> {
+    let Some(len) = to.checked_sub(from).and_then(|len| usize::try_from(len).ok()).filter(|&len| len <= most) else {
+        return Ok(None);
+    };
+    source.seek(SeekFrom::Start(from))?;
+    let mut out = vec![0; len];
+    match source.read_exact(&mut out) {
+        Ok(()) => Ok(Some(String::from_utf8_lossy(&out).trim_end_matches('\0').to_owned())),
         Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
         Err(e) => Err(e),
     }

@@ -2,18 +2,27 @@
 //!
 //! | container | codecs |
 //! |---|---|
-//! | WAV | PCM of every width, 32- and 64-bit float, A-law, mu-law |
-//! | MP3, FLAC, Ogg | MP3; FLAC; Vorbis, FLAC |
-//! | MP4, M4A, MOV, fragmented MP4 | AAC-LC, MP3, FLAC, PCM |
-//! | Matroska, WebM | AAC-LC, MP3, FLAC, Vorbis, PCM |
+//! | WAV, RF64, BW64 | PCM of every width, 32- and 64-bit float, A-law, mu-law, Microsoft and IMA ADPCM |
+//! | AIFF, CAF | PCM, float, A-law, mu-law; ALAC in CAF |
+//! | MP3, MP2, FLAC | MPEG Layer II and III; FLAC |
+//! | Ogg | Vorbis, Opus, FLAC |
+//! | MP4, M4A, MOV, fragmented MP4 | AAC-LC, MP3, Opus, FLAC, ALAC, PCM |
+//! | Matroska, WebM | AAC-LC, MPEG Layer II and III, Opus, Vorbis, FLAC, ALAC, PCM |
 //! | ADTS | AAC-LC |
 //!
-//! What a file is, is told by its content, never by its name. Of a container with several tracks the first sound track is
-//! read. Anything else is refused with `UnsupportedMedia` and the name of what was found.
+//! What a file is, is told by its content, never by its name. AAC and Vorbis have one or two channels, Opus up to eight
+//! (channel mapping families 0 and 1). Of a container with several sound tracks the one that it marks as default is read,
+//! or else the first; [`Input::track`] chooses. Anything else is refused with `UnsupportedMedia` and the name of what was
+//! found.
 //!
 //! Time zero is where the *file* begins: sound that starts later than the picture is preceded by silence, and the codec's
-//! own run-up is cut off where the file tells its length (MP3 with a LAME tag, Vorbis, MP4 with an edit list). Raw ADTS
-//! does not tell it, so such a file is late by the encoder's run-up, usually 1024 or 2112 samples.
+//! own run-up is cut off where the file tells its length (MP3 with a LAME tag, Ogg, MP4 with an edit list or iTunes' note,
+//! Matroska with a codec delay), and so is the padding at the end. Raw ADTS does not tell it, so such a file is late by the
+//! encoder's run-up, usually 1024 or 2112 samples; nor do MP4 and Matroska whose writer left the note out.
+//!
+//! To mono, one or two channels are mixed to their mean. More are weighted by their places as in ITU-R BS.775, the centre,
+//! which carries the dialogue, most and low-frequency effects not at all, and the weights scaled to a sum of 1; where the
+//! file does not tell the places (PCM in Matroska) it is their mean, too.
 //!
 //! A panic that damaged data cause in the decoding library becomes `CorruptMedia`. The process's panic hook still runs
 //! (Rust's own prints to standard error), and a host built with `panic = "abort"` is not protected.
@@ -44,9 +53,18 @@
 //! # Ok::<(), dubcore::Error>(())
 //! ```
 
+mod clock;
 mod container;
 mod decode;
+mod demux;
+mod downmix;
+mod matroska;
+mod message;
+mod mp4;
+mod opus;
+mod rf64;
 mod stream;
+mod tracks;
 mod vorbis;
 mod wav;
 
@@ -72,6 +90,43 @@ pub enum Input {
     Bytes(Arc<[u8]>),
     /// Sound that is decoded already: one channel.
     Audio(Audio),
+    /// One sound track of a file that has several. See [`Input::track`].
+    Track {
+        /// The file.
+        of: Box<Input>,
+        /// Which of its sound tracks, counted from zero in the file's order.
+        index: usize,
+    },
+}
+
+impl Input {
+    /// The same media, but their sound track `index`, counted from zero in the file's order, pictures and subtitles left
+    /// out. Without this it is the first one that the container marks as default, or else the first.
+    ///
+    /// Whether there is such a track is found out when it is opened: `InvalidArgument` then lists those there are.
+    #[must_use]
+    pub fn track(self, index: usize) -> Self {
+        match self {
+            Self::Track { of, .. } => Self::Track { of, index },
+            of => Self::Track { of: Box::new(of), index },
+        }
+    }
+
+    /// The file, if it is one.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        match self.parts() {
+            (Self::Path(path), _) => Some(path),
+            _ => None,
+        }
+    }
+
+    /// The media, and which track of theirs is wanted. Where tracks are nested by hand, the outermost counts.
+    fn parts(&self) -> (&Self, Option<usize>) {
+        match self {
+            Self::Track { of, index } => (of.parts().0, Some(*index)),
+            media => (media, None),
+        }
+    }
 }
 
 impl From<PathBuf> for Input {

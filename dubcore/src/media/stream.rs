@@ -3,7 +3,6 @@
 use audioadapter_buffers::direct::SequentialSlice;
 use rubato::{Fft, FixedSync, Indexing, Resampler};
 
-use super::decode::mix_down;
 use super::{Input, Limits, Reader};
 use crate::audio::{RATES, resampled_len};
 use crate::error::{Error, Result};
@@ -11,7 +10,7 @@ use crate::error::{Error, Result};
 /// Frames the resampler takes at once; must be what `Audio::resample` uses, so that both give the same samples.
 const CHUNK: usize = 1024;
 
-/// Reads media as mono (the mean of the channels) at a rate of choice, in bounded memory.
+/// Reads media as mono (mixed as [the module](super) says) at a rate of choice, in bounded memory.
 ///
 /// The samples are those of [`decode`](super::decode) followed by [`Audio::resample`](crate::Audio::resample).
 pub struct MonoStream {
@@ -47,10 +46,10 @@ impl MonoStream {
             self.block.clear();
             self.ended = self.reader.read(&mut self.block)? == 0;
             let Some(resampler) = &mut self.resampler else {
-                mix_down(&self.block, self.reader.channels(), out);
+                self.reader.mix_down(&self.block, out);
                 continue;
             };
-            mix_down(&self.block, self.reader.channels(), &mut self.mono);
+            self.reader.mix_down(&self.block, &mut self.mono);
             resampler.take(&mut self.mono, out)?;
             if self.ended {
                 resampler.finish(&mut self.mono, self.reader.frames(), out)?;

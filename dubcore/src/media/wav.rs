@@ -63,12 +63,44 @@ enum Target {
 /// hound owns what it writes to and does not give it back, so it gets a share.
 struct Shared(Arc<Mutex<Target>>);
 
+impl Write for Target {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::File(file) => file.write(bytes),
+            Self::Memory(memory) => memory.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Seek for Target {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        match self {
+            Self::File(file) => file.seek(to),
+            Self::Memory(memory) => memory.seek(to),
+        }
+    }
+}
+
+/// In a header that says where channels are, hound puts the first one left, the only one of mono too. ffmpeg then refuses
+/// to encode it: one channel is the centre.
+fn centre_mono(target: &mut Target, format: WavFormat, channels: usize) -> io::Result<()> {
+    /// Where the mask is in the extended header, which hound writes for floats.
+    const MASK: u64 = 40;
+    const CENTRE: u32 = 4;
+    if format == WavFormat::F32 && channels == 1 {
+        target.seek(SeekFrom::Start(MASK))?;
+        target.write_all(&CENTRE.to_le_bytes())?;
+    }
+    Ok(())
+}
+
 impl Write for Shared {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match &mut *self.0.lock() {
-            Target::File(file) => file.write(bytes),
-            Target::Memory(memory) => memory.write(bytes),
-        }
+        self.0.lock().write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -78,10 +110,7 @@ impl Write for Shared {
 
 impl Seek for Shared {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        match &mut *self.0.lock() {
-            Target::File(file) => file.seek(to),
-            Target::Memory(memory) => memory.seek(to),
-        }
+        self.0.lock().seek(to)
     }
 }
 
@@ -104,9 +133,10 @@ impl WavWriter<WavFile> {
     /// # Errors
     /// `Io` with the path. The target is as it was before, and the part is deleted.
     pub fn finish(self) -> Result<()> {
-        let Self { hound, shared, name, mut kind, .. } = self;
+        let Self { hound, shared, name, mut kind, format, channels, .. } = self;
         let finish = || {
             hound.finalize().map_err(into_io)?;
+            centre_mono(&mut shared.lock(), format, channels)?;
             if let Target::File(file) = &*shared.lock() {
                 file.sync_all()?;
             }
@@ -134,8 +164,9 @@ impl WavWriter<Cursor<Vec<u8>>> {
     /// # Errors
     /// `Io`, which memory does not have in practice.
     pub fn finish(self) -> Result<Vec<u8>> {
-        let Self { hound, shared, name, .. } = self;
+        let Self { hound, shared, name, format, channels, .. } = self;
         hound.finalize().map_err(|e| unwritable(&name, into_io(e)))?;
+        centre_mono(&mut shared.lock(), format, channels).map_err(|e| unwritable(&name, e))?;
         match &mut *shared.lock() {
             Target::Memory(memory) => Ok(std::mem::take(memory).into_inner()),
             Target::File(_) => Err(Error::internal("a memory file is a file")),

@@ -86,7 +86,7 @@ impl Track {
 }
 
 fn same_file(output: &Path, request: &DubRequest) -> bool {
-    let crate::media::Input::Path(input) = &request.input else { return false };
+    let Some(input) = request.input.path() else { return false };
     matches!((input.canonicalize(), output.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
