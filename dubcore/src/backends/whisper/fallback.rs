@@ -117,7 +117,9 @@ mod tests {
         let first = |seed, sound: &[f32], attempt, draw| numbers(seed, sound, attempt, 8).nth(draw).unwrap().random::<u64>();
         let one = first(0, &[0.1, 0.2], 1, 0);
         assert_eq!(one, first(0, &[0.1, 0.2], 1, 0));
-        for other in [first(1, &[0.1, 0.2], 1, 0), first(0, &[0.1, 0.3], 1, 0), first(0, &[0.1, 0.2], 2, 0), first(0, &[0.1, 0.2], 1, 1)] {
+        for other in
+            [first(1, &[0.1, 0.2], 1, 0), first(0, &[0.1, 0.3], 1, 0), first(0, &[0.1, 0.2], 2, 0), first(0, &[0.1, 0.2], 1, 1)]
+        {
             assert_ne!(one, other);
         }
     }

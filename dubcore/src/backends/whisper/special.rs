@@ -111,7 +111,8 @@ impl Special {
     /// The language that is the most probable over all windows, each counting by the length of its sound, and its probability.
     pub(super) fn common_language(&self, signs: &[Signs], sounds: &[&[f32]]) -> Result<(u32, f64)> {
         let total: f64 = sounds.iter().map(|s| s.len() as f64).sum();
-        let shared = |i: usize| signs.iter().zip(sounds).map(|(s, sound)| s.languages[i] * sound.len() as f64).sum::<f64>() / total;
+        let shared =
+            |i: usize| signs.iter().zip(sounds).map(|(s, sound)| s.languages[i] * sound.len() as f64).sum::<f64>() / total;
         let all = self.languages.iter().enumerate().map(|(i, l)| (l.1, shared(i)));
         all.max_by(|a, b| a.1.total_cmp(&b.1)).ok_or_else(|| Error::internal("the model has no language"))
     }

@@ -252,7 +252,10 @@ fn windows_are_tried_again_or_dropped_as_by_transformers() {
                         tried += 1;
                     } else {
                         assert_eq!((heard.best.temperature, &heard.best.found.tokens), (0.0, &greedy[row]), "{name}");
-                        assert!((f64::from(heard.best.found.score) - parsed::<f64>(&expected["avg_logprob"])).abs() < 1e-4, "{name}");
+                        assert!(
+                            (f64::from(heard.best.found.score) - parsed::<f64>(&expected["avg_logprob"])).abs() < 1e-4,
+                            "{name}"
+                        );
                         if silence { silent += 1 } else { kept += 1 }
                     }
                 }
