@@ -1,8 +1,8 @@
-//! dubcore's [`shelf`], the concurrent heart of its factory, under loom: each test is run in every order in which its
-//! threads may meet (up to [`PREEMPTIONS`] switches that nothing forced). The files are dubcore's own. It is a crate of its
+//! dubcore's `shelf`, the concurrent heart of its factory, under loom: each test is run in every order in which its
+//! threads may meet (up to `PREEMPTIONS` switches that nothing forced). The files are dubcore's own. It is a crate of its
 //! own because `--cfg loom` would otherwise build all that dubcore depends on again.
 //!
-//!     RUSTFLAGS="--cfg loom" cargo test --package dubcore-loom --target-dir target/loom --release
+//! `cargo xtask test loom` runs them.
 #![cfg(loom)]
 #![allow(dead_code, unreachable_pub, reason = "the files serve dubcore, which uses more of them")]
 
