@@ -1,0 +1,124 @@
+"""The figures of the cards, with transformers, from model folders.
+
+    python evaluate.py stt --model DIR --heldout DIR [--per 20]
+    python evaluate.py mt --model DIR --pairs test.tsv
+"""
+
+import argparse
+import json
+
+import numpy as np
+import torch
+
+NAMES_AND_NUMBERS = [
+    ("My name is Walter Simmons.", ["Walter", "Simmons"]), ("Naomi lives in Toronto with Hector.", ["Naomi", "Toronto", "Hector"]), ("The train leaves at 3:30.", ["3:30"]),
+    ("It costs $12.", ["12"]), ("I was born in 1987.", ["1987"]), ("There are 45 chairs in the room.", ["45"]), ("Call Priya at 7:15, please.", ["Priya", "7:15"]),
+    ("He is 72 years old.", ["72"]), ("Oscar paid $250 for the bicycle.", ["Oscar", "250"]), ("We moved to Denver in 2004.", ["Denver", "2004"]),
+    ("About 30% of the people stayed at home.", ["30"]), ("Ingrid and Yusuf are getting married on June 14.", ["Ingrid", "Yusuf", "14"]), ("The meeting with Dr. Patterson is at 10:45.", ["Patterson", "10:45"]),
+    ("We need 16 more days.", ["16"]), ("Felix told Stella a secret.", ["Felix", "Stella"]), ("The bus number is 58.", ["58"]), ("She has 11 cats.", ["11"]), ("Good evening, Mrs. Henderson.", ["Henderson"]),
+    ("Ibrahim works in Chicago.", ["Ibrahim", "Chicago"]), ("It happened on May 21, 1998.", ["21", "1998"]),
+]
+
+
+def load_stt(folder):
+    from transformers import WhisperForConditionalGeneration, WhisperProcessor
+
+    processor = WhisperProcessor.from_pretrained(folder)
+    model = WhisperForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+
+    @torch.no_grad()
+    def transcribe(sounds):
+        out = []
+        for k in range(0, len(sounds), 20):
+            x = processor(sounds[k : k + 20], sampling_rate=16000, return_tensors="pt").input_features
+            y = model.generate(x, language="en", task="transcribe", max_new_tokens=80, num_beams=1)
+            out += [t.strip() for t in processor.batch_decode(y, skip_special_tokens=True)]
+        return out
+
+    return transcribe
+
+
+def stt(a):
+    import heldout
+    import scoring
+    import sounds
+
+    transcribe = load_stt(a.model)
+    manifest = [m for m in json.load(open(f"{a.heldout}/manifest.json")) if m["seconds"] < 9.8]
+    groups, everything = {}, {True: ([], []), False: ([], [])}
+    for m in manifest:
+        groups.setdefault(m["voice"], []).append(m)
+    result, shown = {}, []
+    for voice, all_of_it in groups.items():
+        some = all_of_it[: a.per]
+        hyp, ref = transcribe([heldout.read(f"{a.heldout}/{m['wav']}")[0] for m in some]), [m["text"] for m in some]
+        result[voice] = scoring.word_errors(ref, hyp)
+        everything[some[0]["heard"]][0].extend(ref)
+        everything[some[0]["heard"]][1].extend(hyp)
+        shown += [(voice, ref[i], hyp[i]) for i in (0, 1)]
+        print(f"{voice:22} {100 * result[voice]:5.1f} %", flush=True)
+    for heard in (True, False):
+        ref, hyp = everything[heard]
+        exact = np.mean([scoring.words(r) == scoring.words(h) for r, h in zip(ref, hyp)])
+        print(f"{'heard' if heard else 'unheard'} voices: {100 * scoring.word_errors(ref, hyp):.1f} %, {100 * exact:.0f} % of the sentences right", flush=True)
+    some = manifest[:: max(1, len(manifest) // 50)][:50]
+    r, clean, ref = np.random.default_rng(0), [heldout.read(f"{a.heldout}/{m['wav']}")[0] for m in some], [m["text"] for m in some]
+    level = lambda x: np.sqrt(np.mean(x**2))
+    say = lambda name, audio, texts: print(f"{name}: {100 * scoring.word_errors(texts, transcribe(audio)):.1f} %", flush=True)
+    say("the same 50 sentences, clean", clean, ref)
+    for db in (17, 10):
+        say(f"white noise at {db} dB", [x + r.normal(0, level(x) * 10 ** (-db / 20), len(x)).astype(np.float32) for x in clean], ref)
+    tunes = [sounds.music(np.random.default_rng(1000 + i)) for i in range(10)]
+    mix = lambda x, tune, db: x + (tune[: len(x)] / level(tune[: len(x)]) * level(x) * 10 ** (-db / 20)).astype(np.float32)
+    for db in (15, 8):
+        say(f"music below at {db} dB", [mix(x, tunes[i % 10], db) for i, x in enumerate(clean)], ref)
+    two = [(np.concatenate([clean[i], np.zeros(6000, np.float32), clean[i + 1]]), ref[i] + " " + ref[i + 1]) for i in range(0, len(clean) - 1, 2) if len(clean[i]) + len(clean[i + 1]) < 150000]
+    say("two sentences in a window", [x for x, _ in two], [t for _, t in two])
+    quiet = [np.zeros(48000, np.float32), np.zeros(160000, np.float32)] + [r.normal(0, s, 80000).astype(np.float32) for s in (0.001, 0.003, 0.03, 0.1)]
+    for name, audio in (("silence and white noise", quiet), ("music alone", [(0.3 * t / np.abs(t).max()).astype(np.float32) for t in tunes]), ("other sounds", [f(np.random.default_rng(2000 + i)).astype(np.float32) * 0.2 for i in range(4) for f in (sounds.hum, sounds.clicks, sounds.noise)])):
+        heard = transcribe(audio)
+        print(f"{name}: words for {sum(map(bool, heard))} of {len(heard)} {[h for h in heard if h][:4]}", flush=True)
+    for line in shown:
+        print(*line, sep=" | ")
+
+
+def mt(a):
+    import sacrebleu
+    from transformers import MarianMTModel, MarianTokenizer
+
+    tokenizer, model = MarianTokenizer.from_pretrained(a.model), MarianMTModel.from_pretrained(a.model, dtype=torch.float32).eval()
+
+    @torch.no_grad()
+    def translate(texts, beams):
+        out, order = [None] * len(texts), sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        for k in range(0, len(order), 50):
+            x = tokenizer([texts[i] for i in order[k : k + 50]], return_tensors="pt", padding=True)
+            y = model.generate(**x, num_beams=beams, max_length=96)
+            for i, t in zip(order[k : k + 50], tokenizer.batch_decode(y, skip_special_tokens=True)):
+                out[i] = t
+        return out
+
+    pairs = [line.rstrip("\n").split("\t") for line in open(a.pairs)][: a.most]
+    english, spanish = [p[0] for p in pairs], [p[1] for p in pairs]
+    for beams in (1, 4):
+        out = translate(english, beams)
+        print(f"{beams} beams: BLEU {sacrebleu.corpus_bleu(out, [spanish]).score:.1f}, chrF {sacrebleu.corpus_chrf(out, [spanish]).score:.1f}", flush=True)
+    out_names = translate([e for e, _ in NAMES_AND_NUMBERS], 4)
+    kept = [sum(part in text for part in parts) for text, (_, parts) in zip(out_names, NAMES_AND_NUMBERS)]
+    print(f"names and figures kept: {sum(kept)} of {sum(len(p) for _, p in NAMES_AND_NUMBERS)}")
+    for (e, _), text in zip(NAMES_AND_NUMBERS, out_names):
+        print(f"{e} | {text}")
+    for i in range(0, len(pairs), max(1, len(pairs) // 20)):
+        print(f"{english[i]} | {out[i]} | {spanish[i]}")
+
+
+if __name__ == "__main__":
+    p = argparse.ArgumentParser()
+    p.add_argument("what", choices=["stt", "mt"])
+    p.add_argument("--model", required=True)
+    p.add_argument("--heldout")
+    p.add_argument("--pairs")
+    p.add_argument("--per", type=int, default=20)
+    p.add_argument("--most", type=int, default=1000)
+    p = p.parse_args()
+    {"stt": stt, "mt": mt}[p.what](p)
