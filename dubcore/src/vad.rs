@@ -1,21 +1,25 @@
-//! Where somebody speaks: a small neural detector (`earshot`) over 16 ms frames, a gate that knows steady noise, and the
-//! rules that make spans of both. Spans come out while samples go in, and do not depend on how the samples were cut.
+//! Where somebody speaks: a small neural detector over 32 ms frames (Silero VAD v5, which music, hum and hiss do not
+//! mislead) and the rules that make spans of its probabilities. Spans come out while samples go in, and do not depend on
+//! how the samples were cut.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
+use rustvani_vad::SileroVad;
+
 use crate::audio::{Audio, Span, samples_to_time, time_to_samples};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The one rate the detector hears, in Hz.
 pub(crate) const RATE: u32 = 16_000;
 /// Samples per probability.
-const FRAME: usize = 256;
+const FRAME: usize = rustvani_vad::SAMPLES_PER_WINDOW;
 /// Frames on either side that a cut looks at: the gap inside a plosive is shorter than this window, a pause is not.
-const CUT_REACH: usize = 4;
-/// Frames that are collected before the first decision: the detector's memory is filled with them, for a cold one takes
-/// any noise for speech, and the gate learns how quiet it gets.
-const HEAD: usize = RATE as usize / FRAME;
+const CUT_REACH: usize = 2;
+/// A level this much lower makes a place as good for a cut as being no speech at all, in dB: in a pause between two
+/// words the detector goes on hearing speech.
+const CUT_LEVEL: f32 = 40.0;
+/// What is as quiet as this counts as silence, in dB.
+const SILENCE: f32 = -60.0;
 
 /// How spans are made of probabilities.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,7 +28,7 @@ pub(crate) struct VadOptions {
     pub(crate) onset: f32,
     /// Probability below which it pauses, at most `onset`: between the two, what was goes on.
     pub(crate) offset: f32,
-    /// Speech shorter than this is a click.
+    /// Speech shorter than this is a click; the less certain it is, the longer it has to be.
     pub(crate) min_speech: Duration,
     /// A shorter pause does not end a span.
     pub(crate) min_silence: Duration,
@@ -39,7 +43,7 @@ impl Default for VadOptions {
         Self {
             onset: 0.5,
             offset: 0.35,
-            min_speech: Duration::from_millis(100),
+            min_speech: Duration::from_millis(120),
             min_silence: Duration::from_millis(350),
             pad: Duration::from_millis(144),
             max_len: Duration::from_secs(10),
@@ -50,12 +54,12 @@ impl Default for VadOptions {
 /// The speech in `audio` (any rate), in order, not overlapping, no span longer than `max_len`.
 ///
 /// # Errors
-/// `Internal` if the sound cannot be resampled.
+/// `Internal` if the sound cannot be resampled or the detector fails.
 pub(crate) fn speech_spans(audio: &Audio, max_len: Duration, opts: &VadOptions) -> Result<Vec<Span>> {
     let heard = audio.resample(RATE)?;
-    let mut vad = Vad::new(&VadOptions { max_len, ..opts.clone() });
-    let mut spans = vad.push(heard.samples());
-    spans.extend(vad.flush());
+    let mut vad = Vad::new(&VadOptions { max_len, ..opts.clone() })?;
+    let mut spans = vad.push(heard.samples())?;
+    spans.extend(vad.flush()?);
     // Resampling rounds the length to the nearest sample of the other rate.
     let end = audio.duration();
     Ok(spans.into_iter().map(|s| Span::new(s.start.min(end), s.end.min(end))).collect())
@@ -63,12 +67,9 @@ pub(crate) fn speech_spans(audio: &Audio, max_len: Duration, opts: &VadOptions) 
 
 /// A streaming detector.
 pub(crate) struct Vad {
-    detector: Box<earshot::Detector>,
-    gate: Gate,
+    detector: SileroVad,
     /// Samples that were not heard yet.
     rest: Vec<f32>,
-    /// Whether the first [`HEAD`] frames were there.
-    warm: bool,
     /// Samples received.
     received: u64,
     spans: Spans,
@@ -76,57 +77,53 @@ pub(crate) struct Vad {
 
 impl Vad {
     /// A detector that has heard nothing.
-    pub(crate) fn new(opts: &VadOptions) -> Self {
-        Self {
-            detector: Box::default(),
-            gate: Gate::default(),
-            rest: Vec::new(),
-            warm: false,
-            received: 0,
-            spans: Spans::new(opts),
-        }
+    ///
+    /// # Errors
+    /// `Internal` if the weights that come with the detector are not what it expects.
+    pub(crate) fn new(opts: &VadOptions) -> Result<Self> {
+        let detector = SileroVad::new().map_err(fault)?;
+        Ok(Self { detector, rest: Vec::new(), received: 0, spans: Spans::new(opts) })
     }
 
     /// Hears `samples` (16 kHz mono, following the last ones) and returns the spans that have become certain.
-    pub(crate) fn push(&mut self, samples: &[f32]) -> Vec<Span> {
+    ///
+    /// # Errors
+    /// As for [`Vad::new`].
+    pub(crate) fn push(&mut self, samples: &[f32]) -> Result<Vec<Span>> {
         self.received += samples.len() as u64;
-        // The detector insists on -1..=1; decoded sound may overshoot a little.
-        self.rest.extend(samples.iter().map(|s| s.clamp(-1.0, 1.0)));
+        self.rest.extend_from_slice(samples);
         let mut out = Vec::new();
-        if self.warm || self.rest.len() >= HEAD * FRAME {
-            self.hear(&mut out);
-        }
-        spans(out)
+        self.hear(&mut out)?;
+        Ok(spans(out))
     }
 
     /// Ends the sound and returns what is left. The detector then hears a new sound, from time zero.
-    pub(crate) fn flush(&mut self) -> Vec<Span> {
+    ///
+    /// # Errors
+    /// As for [`Vad::new`].
+    pub(crate) fn flush(&mut self) -> Result<Vec<Span>> {
         let mut out = Vec::new();
         self.rest.resize(self.rest.len().next_multiple_of(FRAME), 0.0);
-        self.hear(&mut out);
+        self.hear(&mut out)?;
         self.spans.flush(&mut out);
         let end = std::mem::take(&mut self.received);
         out.iter_mut().for_each(|(_, to)| *to = (*to).min(end));
-        self.detector.reset();
-        (self.gate, self.warm) = (Gate::default(), false);
-        spans(out)
+        self.detector.reset_state();
+        Ok(spans(out))
     }
 
     /// Hears the whole frames there are.
-    fn hear(&mut self, out: &mut Vec<(u64, u64)>) {
+    fn hear(&mut self, out: &mut Vec<(u64, u64)>) -> Result<()> {
         let whole = self.rest.len() - self.rest.len() % FRAME;
-        if !std::mem::replace(&mut self.warm, true) {
-            for frame in self.rest[..whole.min(HEAD * FRAME)].chunks_exact(FRAME) {
-                self.detector.predict_f32(frame);
-                self.gate.push(frame);
-            }
-        }
         for frame in self.rest[..whole].chunks_exact(FRAME) {
-            let prob = self.detector.predict_f32(frame);
-            let audible = self.gate.push(frame);
-            self.spans.push(if audible { prob } else { 0.0 }, out);
+            // Decoded sound may overshoot a little; the conversion saturates.
+            let bytes: Vec<u8> = frame.iter().flat_map(|s| ((s * 32_767.0) as i16).to_le_bytes()).collect();
+            let prob = self.detector.infer(&bytes).map_err(fault)?;
+            let power = frame.iter().map(|s| s * s).sum::<f32>() / FRAME as f32;
+            self.spans.push(Heard { prob, level: (10.0 * power.log10()).max(SILENCE) }, out);
         }
         self.rest.drain(..whole);
+        Ok(())
     }
 
     /// Before this time no further span will begin: sound that ended here is no longer needed.
@@ -139,50 +136,23 @@ fn spans(samples: Vec<(u64, u64)>) -> Vec<Span> {
     samples.into_iter().filter(|(from, to)| from < to).map(|(from, to)| Span::from_samples(from, to, RATE)).collect()
 }
 
-/// Tells sound that stands out from the last seconds from sound that does not. The detector takes loud hiss, hum and
-/// tones for speech, and its probability falls only slowly after the last word; speech is never steady for long.
-#[derive(Default)]
-struct Gate {
-    /// The last input and output of the high-pass filter.
-    filter: (f32, f32),
-    /// Mean squares of the last frames.
-    frames: [f32; 3],
-    /// Levels of the last [`Gate::MEMORY`] frames, in dB.
-    levels: VecDeque<f32>,
+fn fault(message: String) -> Error {
+    Error::internal(format!("the speech detector failed: {message}"))
 }
 
-impl Gate {
-    /// Frames, 5 s.
-    const MEMORY: usize = 5 * HEAD;
-    /// How far above the quietest of its memory a sound must be, in dB; steady noise stays within 1 dB.
-    const ABOVE_FLOOR: f32 = 3.0;
-    /// How far below the loudest of its memory a sound may be, in dB: the softest sounds of speech lie about 30 below its
-    /// loudest vowel, music under speech usually lower.
-    const BELOW_PEAK: f32 = 33.0;
+/// A frame as it was heard.
+#[derive(Clone, Copy)]
+struct Heard {
+    /// The probability that it is speech.
+    prob: f32,
+    /// How loud it is, in dB; full scale is 0.
+    level: f32,
+}
 
-    fn push(&mut self, frame: &[f32]) -> bool {
-        let power = frame.iter().map(|x| self.high_pass(*x).powi(2)).sum::<f32>() / frame.len() as f32;
-        self.frames.rotate_left(1);
-        self.frames[2] = power;
-        if self.levels.is_empty() {
-            self.frames.fill(power);
-        }
-        // Digital silence and the dither of 16 bits are the same.
-        let level = 10.0 * (self.frames.iter().sum::<f32>() / 3.0).max(1e-9).log10();
-        if self.levels.len() == Self::MEMORY {
-            self.levels.pop_front();
-        }
-        self.levels.push_back(level);
-        let floor = self.levels.iter().copied().fold(f32::INFINITY, f32::min);
-        let peak = self.levels.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        level > floor + Self::ABOVE_FLOOR && level > peak - Self::BELOW_PEAK
-    }
-
-    /// Removes what lies below about 100 Hz, where speech has nothing and rooms rumble.
-    fn high_pass(&mut self, x: f32) -> f32 {
-        let (last, y) = self.filter;
-        self.filter = (x, x - last + 0.96 * y);
-        self.filter.1
+impl Heard {
+    /// From 0 where it is as likely something else, to 1.
+    fn certainty(self) -> f32 {
+        (2.0 * self.prob - 1.0).max(0.0)
     }
 }
 
@@ -190,7 +160,7 @@ impl Gate {
 struct Spans {
     onset: f32,
     offset: f32,
-    min_speech: u64,
+    min_speech: f32,
     min_silence: u64,
     pad: u64,
     max_len: u64,
@@ -205,14 +175,14 @@ struct Spans {
 struct Open {
     /// Its first frame, pad included.
     start: u64,
-    /// Its first frame of speech.
-    speech: u64,
     /// The frame after its last speech.
     end: u64,
+    /// Its frames of speech, each as far as it is certain.
+    certain: f32,
     /// It goes on from a span that was cut, so it is no click however short.
     continued: bool,
-    /// The probabilities from `start` on.
-    probs: Vec<f32>,
+    /// What was heard from `start` on.
+    heard: Vec<Heard>,
 }
 
 impl Spans {
@@ -222,7 +192,7 @@ impl Spans {
         Self {
             onset: opts.onset,
             offset: opts.offset.min(opts.onset),
-            min_speech: frames(opts.min_speech),
+            min_speech: opts.min_speech.as_secs_f32() * RATE as f32 / FRAME as f32,
             min_silence,
             pad: frames(opts.pad).min(min_silence / 2),
             max_len: frames(opts.max_len.max(Duration::from_millis(500))),
@@ -232,20 +202,21 @@ impl Spans {
         }
     }
 
-    fn push(&mut self, prob: f32, out: &mut Vec<(u64, u64)>) {
+    fn push(&mut self, heard: Heard, out: &mut Vec<(u64, u64)>) {
         self.now += 1;
-        self.step(self.now - 1, prob, out);
+        self.step(self.now - 1, heard, out);
     }
 
-    fn step(&mut self, frame: u64, prob: f32, out: &mut Vec<(u64, u64)>) {
+    fn step(&mut self, frame: u64, heard: Heard, out: &mut Vec<(u64, u64)>) {
         let Some(open) = &mut self.open else {
-            if prob >= self.onset {
-                self.open(frame, prob, false);
+            if heard.prob >= self.onset {
+                self.open(frame, heard, false);
             }
             return;
         };
-        open.probs.push(prob);
-        if prob >= self.offset {
+        open.heard.push(heard);
+        open.certain += heard.certainty();
+        if heard.prob >= self.offset {
             open.end = frame + 1;
         } else if frame + 1 - open.end >= self.min_silence {
             self.close(out);
@@ -256,17 +227,17 @@ impl Spans {
         }
     }
 
-    /// Begins a span at a frame of speech. Probabilities before it are not kept: pads are never cut.
-    fn open(&mut self, frame: u64, prob: f32, continued: bool) {
+    /// Begins a span at a frame of speech. What was heard before it is not kept: pads are never cut.
+    fn open(&mut self, frame: u64, first: Heard, continued: bool) {
         let start = frame.saturating_sub(self.pad).max(self.floor);
-        let mut probs = vec![1.0; (frame - start) as usize];
-        probs.push(prob);
-        self.open = Some(Open { start, speech: frame, end: frame + 1, continued, probs });
+        let mut heard = vec![Heard { prob: 1.0, level: 0.0 }; (frame - start) as usize];
+        heard.push(first);
+        self.open = Some(Open { start, end: frame + 1, certain: first.certainty(), continued, heard });
     }
 
     fn close(&mut self, out: &mut Vec<(u64, u64)>) {
         if let Some(open) = self.open.take()
-            && (open.continued || open.end - open.speech >= self.min_speech)
+            && (open.continued || open.certain >= self.min_speech)
         {
             let end = (open.end + self.pad).min(open.start + self.max_len);
             out.push((open.start * FRAME as u64, end * FRAME as u64));
@@ -277,16 +248,16 @@ impl Spans {
     /// Cuts an open span that has become too long, and goes on with what follows the cut.
     fn cut(&mut self, out: &mut Vec<(u64, u64)>) {
         let Some(open) = self.open.take() else { return };
-        let at = open.start + quietest(&open.probs) as u64;
-        let after = &open.probs[(at - open.start) as usize..];
-        let last = open.probs[..(at - open.start) as usize].iter().rposition(|p| *p >= self.offset);
+        let at = open.start + quietest(&open.heard) as u64;
+        let (before, after) = open.heard.split_at((at - open.start) as usize);
+        let last = before.iter().rposition(|h| h.prob >= self.offset);
         let end = last.map_or(at, |last| (open.start + last as u64 + 1 + self.pad).min(at));
         out.push((open.start * FRAME as u64, end * FRAME as u64));
         self.floor = at;
-        let Some(first) = after.iter().position(|p| *p >= self.offset) else { return };
+        let Some(first) = after.iter().position(|h| h.prob >= self.offset) else { return };
         self.open(at + first as u64, after[first], true);
-        for (i, prob) in after.iter().enumerate().skip(first + 1) {
-            self.step(at + i as u64, *prob, out);
+        for (i, heard) in after.iter().enumerate().skip(first + 1) {
+            self.step(at + i as u64, *heard, out);
         }
     }
 
@@ -301,15 +272,15 @@ impl Spans {
     }
 }
 
-/// The frame in the second half around which speech is least likely; the later of equals, for longer spans are
-/// recognised better.
-fn quietest(probs: &[f32]) -> usize {
+/// The frame in the second half around which it is quietest and speech least likely; the later of equals, for longer
+/// spans are recognised better.
+fn quietest(heard: &[Heard]) -> usize {
     let around = |i: usize| {
-        let window = &probs[i.saturating_sub(CUT_REACH)..(i + CUT_REACH + 1).min(probs.len())];
-        window.iter().sum::<f32>() / window.len() as f32
+        let window = &heard[i.saturating_sub(CUT_REACH)..(i + CUT_REACH + 1).min(heard.len())];
+        window.iter().map(|h| h.prob + h.level / CUT_LEVEL).sum::<f32>() / window.len() as f32
     };
-    let second_half = probs.len() / 2..probs.len();
-    second_half.rev().min_by(|a, b| around(*a).total_cmp(&around(*b))).unwrap_or(probs.len())
+    let second_half = heard.len() / 2..heard.len();
+    second_half.rev().min_by(|a, b| around(*a).total_cmp(&around(*b))).unwrap_or(heard.len())
 }
 
 #[cfg(test)]
@@ -395,35 +366,46 @@ mod tests {
         let whole = speech_spans(&audio(sound.clone()), Duration::from_secs(4), &VadOptions::default()).unwrap();
         assert!(whole.len() >= 4);
         let opts = VadOptions { max_len: Duration::from_secs(4), ..VadOptions::default() };
-        let mut vad = Vad::new(&opts);
+        let mut vad = Vad::new(&opts).unwrap();
         for size in [1, 100, 255, 256, 257, 4_096, 16_001, sound.len()] {
             let mut got = Vec::new();
             for chunk in sound.chunks(size) {
                 let before = vad.settled();
-                let new = vad.push(chunk);
+                let new = vad.push(chunk).unwrap();
                 assert!(new.iter().all(|s| s.start >= before), "a span began before {before:?}: {new:?}");
                 got.extend(new);
             }
-            got.extend(vad.flush());
+            got.extend(vad.flush().unwrap());
             assert_eq!(got, whole, "chunks of {size}");
         }
     }
 
     #[test]
-    fn long_speech_is_cut_in_pauses() {
-        // Without the pauses ending a span by themselves.
-        let (sound, truth) = talk(6, 0.25);
-        let opts = VadOptions { min_silence: Duration::from_secs(1), pad: Duration::ZERO, ..VadOptions::default() };
-        let max = Duration::from_secs(8);
-        let found = speech_spans(&audio(sound), max, &opts).unwrap();
-        assert!(found.len() >= 2, "{found:?}");
-        assert!(found.iter().all(|s| s.duration() <= max), "{found:?}");
-        for pair in found.windows(2) {
-            assert!(pair[0].end <= pair[1].start);
-            let inside = |t: Duration| {
-                truth.iter().any(|s| t > s.start + Duration::from_millis(70) && t + Duration::from_millis(70) < s.end)
-            };
-            assert!(!inside(pair[0].end) && !inside(pair[1].start), "{pair:?} cuts a sentence of {truth:?}");
+    fn long_speech_is_cut_between_sentences() {
+        // Eight minutes of sentences in soft noise. No pause is long enough to end a span: all ends are cuts.
+        let clip = sentence();
+        let gaps = noise(150, 1.0, 7);
+        let (mut sound, mut truth) = (Vec::new(), Vec::new());
+        for (i, gap) in gaps.iter().enumerate() {
+            let from = sound.len() as u64;
+            sound.extend(&clip);
+            truth.push(Span::from_samples(from, sound.len() as u64, RATE));
+            // 0.1 to 0.3 s.
+            sound.extend(noise(((0.2 + 0.1 * gap) * RATE as f32) as usize, 0.002, i as u64));
+        }
+        let sound = audio(sound);
+        for seconds in [8, 10, 30] {
+            let max = Duration::from_secs(seconds);
+            let opts = VadOptions { pad: Duration::ZERO, ..VadOptions::default() };
+            let found = speech_spans(&sound, max, &opts).unwrap();
+            assert!(found.len() as f64 >= sound.duration().as_secs_f64() / max.as_secs_f64(), "{} of {max:?}", found.len());
+            assert!(found.iter().all(|s| s.duration() <= max));
+            for pair in found.windows(2) {
+                assert!(pair[0].end <= pair[1].start);
+                let edge = Duration::from_millis(40);
+                let inside = |t: Duration| truth.iter().any(|s| t > s.start + edge && t + edge < s.end);
+                assert!(!inside(pair[0].end) && !inside(pair[1].start), "{pair:?} cuts a sentence");
+            }
         }
     }
 
@@ -431,7 +413,7 @@ mod tests {
     fn rules() {
         let run = |probs: &[f32], opts: &VadOptions| {
             let (mut spans, mut out) = (Spans::new(opts), Vec::new());
-            probs.iter().for_each(|p| spans.push(*p, &mut out));
+            probs.iter().for_each(|prob| spans.push(Heard { prob: *prob, level: -20.0 }, &mut out));
             spans.flush(&mut out);
             out.iter().map(|(from, to)| (from / FRAME as u64, to / FRAME as u64)).collect::<Vec<_>>()
         };

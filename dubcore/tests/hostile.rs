@@ -10,7 +10,7 @@ use common::*;
 use dubcore::media::{Input, Limits, WavFormat, write_wav};
 use dubcore::{
     Audio, Device, DubModels, DubRequest, Dubber, Error, ErrorKind, Factory, FitOptions, Job, Lang, LoadOptions, MixOptions,
-    ModelRef, Pipeline, SttOptions, Task, TranslateOptions, TtsOptions, dub_file,
+    ModelKey, ModelRef, Pipeline, SttOptions, Task, TranslateOptions, TtsOptions, dub_file,
 };
 use serde_json::{Value, json};
 
@@ -180,6 +180,33 @@ fn languages_that_nobody_speaks() {
         is(&refused(&dubber, request().from(fr())), ErrorKind::UnsupportedLanguage, &["en"]);
     }
     is(&"tpu".parse::<Device>().unwrap_err(), ErrorKind::InvalidArgument, &["cpu"]);
+}
+
+#[test]
+fn names_of_models_and_keys() {
+    let mut nasty: Vec<String> =
+        ["", "_", "____", "stt__cpu_1_on", "stt_a_cpu_-1_on", "stt_a_cpu_99999999999999999999_on", "%", "%2", "%zz_%5_%_%_%"]
+            .map(String::from)
+            .into();
+    nasty.extend(["a/b/c", "a//b", "micro/", "micro/../x", "a/b@", "a/b@../..", "-a/b", "a b/c", "日本/語", "/a\0b"].map(String::from));
+    nasty.push("x".repeat(1_000_000));
+    let key = ModelKey::new("openai/whisper-base@refs/pr/1".parse().unwrap()).to_string();
+    assert!(key.parse::<ModelKey>().is_ok());
+    // Every prefix, and every character replaced by one that means something.
+    for at in 0..key.len() {
+        nasty.push(key[..at].into());
+        nasty.extend(["_", "#", "+", "%", "@", "/", "\0", "é"].map(|c| format!("{}{c}{}", &key[..at], &key[at + 1..])));
+    }
+    for text in nasty {
+        match text.parse::<ModelKey>() {
+            Ok(key) => assert_eq!(key.to_string().parse::<ModelKey>().unwrap(), key),
+            Err(e) => is(&e, ErrorKind::InvalidArgument, &[]),
+        }
+        match text.parse::<ModelRef>() {
+            Ok(model) => assert_eq!(model.to_string().parse::<ModelRef>().unwrap(), model),
+            Err(e) => is(&e, ErrorKind::InvalidArgument, &[]),
+        }
+    }
 }
 
 #[test]

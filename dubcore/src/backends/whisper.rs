@@ -8,7 +8,7 @@ mod tests;
 mod text;
 mod windows;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -33,7 +33,7 @@ use fallback::{Try, Verdict, compression_ratio, numbers};
 use rules::WhisperRules;
 use special::{Signs, Special};
 use text::TextDecoder;
-use windows::windows;
+use windows::{Part, windows};
 
 pub(crate) const BACKEND: Backend = Backend { model_types: &["whisper"], load };
 
@@ -300,11 +300,13 @@ impl Stt for Whisper {
         job.check()?;
         let audio = audio.resample(self.info.sample_rate)?;
         let longest = Span::from_samples(0, self.mel.samples() as u64, self.info.sample_rate).duration();
-        let spans = windows(&audio, opts, longest)?;
-        let mut segments = Vec::new();
-        for (i, batch) in spans.chunks(self.batch).enumerate() {
-            let done = (i * self.batch) as f64;
-            let parts: Vec<Audio> = batch.iter().map(|s| audio.slice(*s)).collect();
+        let mut open = VecDeque::from(windows(&audio, opts, longest)?);
+        let mut segments: Vec<Segment> = Vec::new();
+        let mut done = 0;
+        while !open.is_empty() {
+            let all = (done + open.len()) as f64;
+            let batch: Vec<Part> = open.drain(..open.len().min(self.batch)).collect();
+            let parts: Vec<Audio> = batch.iter().map(|part| audio.slice(part.span)).collect();
             let sounds: Vec<&[f32]> = parts.iter().map(Audio::samples).collect();
             let heard = nn::run(job, |ctx| {
                 let encoded = self.encode(ctx, &self.mel.forward(&sounds)?)?;
@@ -324,24 +326,28 @@ impl Stt for Whisper {
                 // A window's tokens are not known beforehand: each step takes a share of what is left.
                 let mut advance = |step: usize, _| {
                     let within = 0.3 + 0.7 * (1.0 - (-(step as f64) / 24.0).exp());
-                    job.report((done + within * batch.len() as f64) / spans.len() as f64);
+                    job.report((done as f64 + within * batch.len() as f64) / all);
                 };
                 let heard = self.decode(ctx, &mut session, &prompt, &windows, opts, &mut advance)?;
                 Ok(heard.into_iter().zip(signs).collect::<Vec<_>>())
             })?;
-            for (span, (heard, signs)) in batch.iter().zip(heard).filter(|(_, (heard, _))| !heard.silence) {
-                for segment in self.text.segments(&heard.best.found, *span, &self.special)? {
-                    segments.push(Segment {
-                        no_speech_prob: signs.no_speech,
-                        compression_ratio: Some(heard.best.compression_ratio),
-                        temperature: Some(heard.best.temperature),
-                        ..segment
-                    });
+            done += batch.len();
+            for (part, (heard, signs)) in batch.iter().zip(heard).filter(|(_, (heard, _))| !heard.silence) {
+                let found = self.text.segments(&heard.best.found, part.span, &self.special)?;
+                if let Some(last) = found.last().filter(|_| opts.timestamps) {
+                    open.extend(part.rest(last.span.end));
                 }
+                segments.extend(found.into_iter().map(|segment| Segment {
+                    no_speech_prob: signs.no_speech,
+                    compression_ratio: Some(heard.best.compression_ratio),
+                    temperature: Some(heard.best.temperature),
+                    ..segment
+                }));
             }
-            job.report((done + batch.len() as f64) / spans.len() as f64);
         }
         job.report(1.0);
+        // What was left out at first was heard last.
+        segments.sort_by_key(|s| s.span.start);
         let mut metadata = Metadata::new(&self.info, began.elapsed(), audio.duration());
         let scores: Vec<f64> = segments.iter().filter_map(|s| s.avg_logprob).collect();
         if !scores.is_empty() {

@@ -10,8 +10,36 @@ use crate::vad::{VadOptions, speech_spans};
 /// A longer silence is not worth a place in a window, and invites the decoder to fill it.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
+/// Less than this is no reason to hear a window again: times are not told more exactly, and words have pads.
+const LEFT_OUT: Duration = Duration::from_secs(1);
+
+/// A part of the audio that is heard at once.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Part {
+    pub(super) span: Span,
+    /// Where in it somebody speaks, if that was looked for.
+    speech: Vec<Span>,
+}
+
+impl Part {
+    fn of_speech(span: Span) -> Self {
+        Self { span, speech: vec![span] }
+    }
+
+    /// What is to be heard once more, as the model stopped at `until` although somebody goes on speaking. The reference
+    /// implementation's next window begins at the last timestamp, too; it does not know whether anything was left out.
+    pub(super) fn rest(&self, until: Duration) -> Option<Self> {
+        let after = |s: &Span| Span::new(s.start.max(until), s.end.max(until));
+        let speech: Vec<Span> = self.speech.iter().map(after).filter(|s| s.duration() > LEFT_OUT / 4).collect();
+        let spoken: Duration = speech.iter().map(Span::duration).sum();
+        let (start, end) = (speech.first()?.start, speech.last()?.end);
+        let got_on = until.saturating_sub(self.span.start) >= LEFT_OUT;
+        (got_on && spoken >= LEFT_OUT).then(|| Self { span: Span::new(start, end), speech })
+    }
+}
+
 /// The spans asked for, or those in which somebody speaks; what is longer than `longest` is cut where speech pauses.
-pub(super) fn windows(audio: &Audio, opts: &SttOptions, longest: Duration) -> Result<Vec<Span>> {
+pub(super) fn windows(audio: &Audio, opts: &SttOptions, longest: Duration) -> Result<Vec<Part>> {
     let all = Span::new(Duration::ZERO, audio.duration());
     let speech = |span: Span| -> Result<Vec<Span>> {
         let found = speech_spans(&audio.slice(span), longest, &VadOptions::default())?;
@@ -23,9 +51,9 @@ pub(super) fn windows(audio: &Audio, opts: &SttOptions, longest: Duration) -> Re
             // Hum and hiss make the model talk.
             true => Vec::new(),
             // With some silence around it a short recording is heard better than cut to the word.
-            false if all.duration() <= longest => vec![all],
+            false if all.duration() <= longest => vec![Part { span: all, speech: found }],
             false if opts.timestamps => filled(found, longest),
-            false => found,
+            false => found.into_iter().map(Part::of_speech).collect(),
         });
     }
     let mut windows = Vec::new();
@@ -41,22 +69,26 @@ pub(super) fn windows(audio: &Audio, opts: &SttOptions, longest: Duration) -> Re
         }
         last = span.end;
         match span.duration() <= longest {
-            true => windows.push(*span),
-            false => windows.extend(speech(*span)?),
+            true if opts.timestamps => windows.push(Part { span: *span, speech: speech(*span)? }),
+            true => windows.push(Part { span: *span, speech: Vec::new() }),
+            false => windows.extend(speech(*span)?.into_iter().map(Part::of_speech)),
         }
     }
     Ok(windows)
 }
 
 /// Neighbours joined as long as they fit into one window: the times of what is said are then the model's to tell.
-fn filled(spans: Vec<Span>, longest: Duration) -> Vec<Span> {
-    let mut out: Vec<Span> = Vec::new();
+fn filled(spans: Vec<Span>, longest: Duration) -> Vec<Part> {
+    let mut out: Vec<Part> = Vec::new();
     for span in spans {
         match out.last_mut() {
-            Some(last) if span.end - last.start <= longest && span.start.saturating_sub(last.end) <= LONGEST_PAUSE => {
+            Some(Part { span: last, speech })
+                if span.end - last.start <= longest && span.start.saturating_sub(last.end) <= LONGEST_PAUSE =>
+            {
                 last.end = span.end;
+                speech.push(span);
             }
-            _ => out.push(span),
+            _ => out.push(Part::of_speech(span)),
         }
     }
     out
@@ -66,11 +98,36 @@ fn filled(spans: Vec<Span>, longest: Duration) -> Vec<Span> {
 mod tests {
     use super::*;
 
+    fn span(from: u64, to: u64) -> Span {
+        Span::new(Duration::from_secs(from), Duration::from_secs(to))
+    }
+
     #[test]
     fn windows_are_filled_but_not_with_silence() {
-        let span = |from: u64, to: u64| Span::new(Duration::from_secs(from), Duration::from_secs(to));
         let spans = vec![span(0, 10), span(11, 20), span(21, 29), span(30, 31), span(40, 50), span(52, 70), span(71, 72)];
-        let longest = Duration::from_secs(30);
-        assert_eq!(filled(spans, longest), [span(0, 29), span(30, 31), span(40, 70), span(71, 72)]);
+        let found = filled(spans.clone(), Duration::from_secs(30));
+        assert_eq!(found.iter().map(|p| p.span).collect::<Vec<_>>(), [span(0, 29), span(30, 31), span(40, 70), span(71, 72)]);
+        assert_eq!(found.into_iter().flat_map(|p| p.speech).collect::<Vec<_>>(), spans);
+    }
+
+    #[test]
+    fn speech_that_was_left_out_is_heard_again() {
+        let part = Part { span: span(0, 29), speech: vec![span(0, 10), span(12, 20), span(22, 29)] };
+        let rest = |ms| part.rest(Duration::from_millis(ms)).map(|p| p.span);
+        assert_eq!(rest(29_000), None);
+        assert_eq!(rest(28_500), None, "the end of the last word");
+        assert_eq!(rest(20_500), Some(span(22, 29)));
+        assert_eq!(rest(19_900), Some(span(22, 29)), "the end of a word before it");
+        assert_eq!(rest(12_000), Some(span(12, 29)));
+        assert_eq!(rest(500), None, "it got no further, and would not the next time");
+        let quiet = Part { span: span(0, 29), speech: vec![] };
+        assert_eq!(quiet.rest(Duration::from_secs(5)), None);
+        // Each time something is left, less is.
+        let (mut part, mut times) = (part, 0);
+        while let Some(next) = part.rest(part.span.start + Duration::from_secs(1)) {
+            assert!(next.span.start > part.span.start && next.span.end == part.span.end);
+            (part, times) = (next, times + 1);
+        }
+        assert!((20..=29).contains(&times), "{times}");
     }
 }
