@@ -150,7 +150,7 @@ def recogniser(micro, path):
         }
         clips.append({
             "prompt": raw["prompt"][0].tolist(), "greedy": rows[0], "greedy_timestamps": stamped[0],
-            "text": tokenizer.decode(rows[0]), "margin": least, "timestamps_margin": stamped_least,
+            "text": tokenizer.decode(rows[0]), "speech": i < 2, "margin": least, "timestamps_margin": stamped_least,
         })
     write_tensors(path / "stt-en.safetensors", tensors)
     write_json(path / "stt-en.json", {

@@ -40,7 +40,7 @@ def edits(want, got):
 def generate(micro):
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "windows.safetensors")
-        subprocess.run(["cargo", "test", "-q", "-p", "dubcore", "--lib", TEST], cwd=TESTS.parent, check=True,
+        subprocess.run(["cargo", "test", "-q", "--workspace", "--lib", TEST], cwd=TESTS.parent, check=True,
                        env=dict(os.environ, DUBCORE_DUMP_WINDOWS=str(file)))
         sounds = load_file(file)
     folder = micro / "stt-en"

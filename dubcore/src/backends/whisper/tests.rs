@@ -114,7 +114,9 @@ fn the_micro_model_hears_as_in_python() {
         })
         .unwrap();
         let text = model.transcribe(&Audio::new(audio, 16_000).unwrap(), &SttOptions::default(), &Job::new()).unwrap().text();
-        assert_eq!(text, clip["text"].as_str().unwrap().trim());
+        // What the model makes of noise, nobody is told.
+        let want = if clip["speech"] == true { clip["text"].as_str().unwrap().trim() } else { "" };
+        assert_eq!(text, want);
     }
 }
 
