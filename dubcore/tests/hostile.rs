@@ -188,7 +188,9 @@ fn names_of_models_and_keys() {
         ["", "_", "____", "stt__cpu_1_on", "stt_a_cpu_-1_on", "stt_a_cpu_99999999999999999999_on", "%", "%2", "%zz_%5_%_%_%"]
             .map(String::from)
             .into();
-    nasty.extend(["a/b/c", "a//b", "micro/", "micro/../x", "a/b@", "a/b@../..", "-a/b", "a b/c", "日本/語", "/a\0b"].map(String::from));
+    nasty.extend(
+        ["a/b/c", "a//b", "micro/", "micro/../x", "a/b@", "a/b@../..", "-a/b", "a b/c", "日本/語", "/a\0b"].map(String::from),
+    );
     nasty.push("x".repeat(1_000_000));
     let key = ModelKey::new("openai/whisper-base@refs/pr/1".parse().unwrap()).to_string();
     assert!(key.parse::<ModelKey>().is_ok());

@@ -96,18 +96,22 @@ impl Fuzzer<'_> {
         let mut stats = Stats::default();
         let begin = Instant::now();
         while stats.inputs < INPUTS || begin.elapsed() < TIME {
-            let left = TIME.saturating_sub(begin.elapsed()).max(Duration::from_secs(60));
-            self.round(place, left, &mut stats)?;
+            // Each round reads the corpus first, so there are few: one for the time, one for what is missing then.
+            let enough = match TIME.saturating_sub(begin.elapsed()).as_secs() {
+                0 => format!("-runs={}", INPUTS.saturating_sub(stats.inputs).max(1)),
+                left => format!("-max_total_time={left}"),
+            };
+            self.round(place, &enough, &mut stats)?;
             stats.time = begin.elapsed();
         }
         Ok(stats)
     }
 
-    fn round(&self, place: &Path, time: Duration, stats: &mut Stats) -> Result<()> {
+    fn round(&self, place: &Path, enough: &str, stats: &mut Stats) -> Result<()> {
         let here = self.project.root.join("fuzz");
         let mut command = self.project.command(&self.program);
         command.arg(place.join("corpus")).arg(here.join("seeds").join(self.name)).args(LIMITS);
-        command.arg(format!("-max_len={}", self.longest)).arg(format!("-max_total_time={}", time.as_secs()));
+        command.arg(format!("-max_len={}", self.longest)).arg(enough);
         command.arg(format!("-artifact_prefix={}/", place.display()));
         let words = here.join("words").join(self.name);
         if words.exists() {

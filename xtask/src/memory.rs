@@ -47,7 +47,7 @@ const CHECKED: &[(&str, &str)] = &[
     ("factory", "one_load"),
 ];
 
-/// Tests under memcheck, and the C door by a program of its own. A definite leak is a failure.
+/// Tests under memcheck. A definite leak is a failure.
 ///
 /// memcheck's processor has no AVX-512, and says so: gemm and candle choose their kernels at run time, and choose AVX2.
 pub(crate) fn valgrind(project: &Project) -> Result<Tally> {
