@@ -175,7 +175,9 @@ def test_ctrl_c_interrupts(tmp_path):
     out = tmp_path / "out"
     child = python(
         """
-        import sys, time, dubcore
+        import signal, sys, time, dubcore
+        # Ignored, if the tests themselves were started in the background.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             print("begin", flush=True)
             dubcore.dub(sys.argv[1], to="es", from_="en", out=sys.argv[2])

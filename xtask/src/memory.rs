@@ -33,7 +33,7 @@ pub(crate) fn asan(project: &Project) -> Result<Tally> {
     counted(&mut command).context("under AddressSanitizer")
 }
 
-/// What memcheck runs, by test program and filter: whatever reads foreign bytes, shares between threads or is unsafe. The
+/// What memcheck runs, by test program and filter: whatever reads foreign bytes or is unsafe, and keeps up at its speed. The
 /// rest is arithmetic, which takes an hour at a fiftieth of its speed and accesses memory no differently.
 const CHECKED: &[(&str, &str)] = &[
     ("dubcore", "audio::"),
@@ -44,7 +44,6 @@ const CHECKED: &[(&str, &str)] = &[
     ("dubcore", "nn::weights::"),
     ("media", ""),
     ("paths", "media_that_cannot_be_read"),
-    ("factory", "one_load"),
 ];
 
 /// Tests under memcheck. A definite leak is a failure.

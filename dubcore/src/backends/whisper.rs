@@ -333,9 +333,14 @@ impl Stt for Whisper {
             })?;
             done += batch.len();
             for (part, (heard, signs)) in batch.iter().zip(heard).filter(|(_, (heard, _))| !heard.silence) {
-                let found = self.text.segments(&heard.best.found, part.span, &self.special)?;
+                let (mut found, unended) = self.text.segments(&heard.best.found, part.span, &self.special)?;
                 if let Some(last) = found.last().filter(|_| opts.timestamps) {
-                    open.extend(part.rest(last.span.end));
+                    let rest = part.rest(if unended { last.span.start } else { last.span.end });
+                    // Of a segment that was never ended, some may be missing.
+                    if unended && rest.is_some() {
+                        found.pop();
+                    }
+                    open.extend(rest);
                 }
                 segments.extend(found.into_iter().map(|segment| Segment {
                     no_speech_prob: signs.no_speech,

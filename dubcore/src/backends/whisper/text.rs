@@ -38,8 +38,9 @@ impl TextDecoder {
         Ok(self.text(&words)?.trim().to_string())
     }
 
-    /// The segments of a window: cut at its timestamps if it has any. Empty text gives none.
-    pub(super) fn segments(&self, found: &Hypothesis, window: Span, special: &Special) -> Result<Vec<Segment>> {
+    /// The segments of a window, cut at its timestamps if it has any, and whether the last of them was never ended. Empty
+    /// text gives none.
+    pub(super) fn segments(&self, found: &Hypothesis, window: Span, special: &Special) -> Result<(Vec<Segment>, bool)> {
         let first = special.no_timestamps.map_or(u32::MAX, |id| id + 1);
         let time = |token: u32| window.start + std::time::Duration::from_secs_f64(f64::from(token - first) * TICK);
         let mut out = Vec::new();
@@ -67,7 +68,8 @@ impl TextDecoder {
                 start = time(token).min(window.end);
             }
         }
+        let unended = !text.is_empty();
         close(start, window.end, &mut text)?;
-        Ok(out)
+        Ok((out, unended))
     }
 }
