@@ -34,7 +34,7 @@ pub(crate) struct VadOptions {
     pub(crate) min_silence: Duration,
     /// Added before and after a span, at most half of `min_silence` so that neighbours never overlap.
     pub(crate) pad: Duration,
-    /// No span is longer, pads included; at least 0.5 s. A longer one is cut in its second half, where speech is least likely.
+    /// No span is longer, pads included; at least 0.5 s. A longer one is cut in its second half, at the quietest place.
     pub(crate) max_len: Duration,
 }
 

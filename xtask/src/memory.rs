@@ -53,18 +53,16 @@ pub(crate) fn valgrind(project: &Project) -> Result<Tally> {
     let programs = programs(project)?;
     let mut tally = Tally::default();
     for (name, filter) in CHECKED {
-        let (mut run, mut clean) = (Tally::default(), true);
+        let (mut lines, mut clean) = (Vec::new(), true);
         // The bindings' libraries have the core's name.
         for program in programs.iter().filter(|p| is(p, name)) {
             let mut command = memcheck(project);
             command.arg(program).args(["--test-threads=1", filter]);
-            let (status, lines) = watch(&mut command)?;
-            let part = count(&lines);
-            run.passed += part.passed;
-            run.failed += part.failed;
-            run.failures.extend(part.failures);
+            let (status, said) = watch(&mut command)?;
+            lines.extend(said);
             clean &= status.success();
         }
+        let run = count(&lines);
         ensure!(run.passed + run.failed > 0, "no test of {name} is called {filter:?}");
         tally.passed += run.passed;
         tally.failed += run.failed;
