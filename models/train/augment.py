@@ -36,6 +36,11 @@ def _curves(device):
     return out.to(device)
 
 
+def finish(m):
+    """What the model reads, from log-mels [rows, frames, 80]: eight powers of ten below the loudest, scaled."""
+    return (torch.maximum(m, m.amax((1, 2), keepdim=True) - 8) + 4) / 4
+
+
 class Augment:
     def __init__(self, bank, device):
         self.bank, self.device, self.curves = bank, device, _curves(device)
@@ -119,8 +124,7 @@ class Augment:
         time = torch.arange(frames, device=self.device)[None]
         padded = (time >= ends[:, None]) & self._chance(0.5, rows)[:, None]
         m = torch.where(padded[..., None], -10.0, m)
-        m = (torch.maximum(m, m.amax((1, 2), keepdim=True) - 8) + 4) / 4
-        return self.mask(m, strength)
+        return self.mask(finish(m), strength)
 
     def mask(self, m, strength):
         """Two bands of frequencies and two stretches of time set to the mean."""

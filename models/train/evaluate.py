@@ -39,9 +39,9 @@ def load_stt(folder):
 
 
 def stt(a):
-    import heldout
     import scoring
     import sounds
+    from voices import read
 
     transcribe = load_stt(a.model)
     manifest = [m for m in json.load(open(f"{a.heldout}/manifest.json")) if m["seconds"] < 9.8]
@@ -51,7 +51,7 @@ def stt(a):
     result, shown = {}, []
     for voice, all_of_it in groups.items():
         some = all_of_it[: a.per]
-        hyp, ref = transcribe([heldout.read(f"{a.heldout}/{m['wav']}")[0] for m in some]), [m["text"] for m in some]
+        hyp, ref = transcribe([read(f"{a.heldout}/{m['wav']}")[0] for m in some]), [m["text"] for m in some]
         result[voice] = scoring.word_errors(ref, hyp)
         everything[some[0]["heard"]][0].extend(ref)
         everything[some[0]["heard"]][1].extend(hyp)
@@ -62,7 +62,7 @@ def stt(a):
         exact = np.mean([scoring.words(r) == scoring.words(h) for r, h in zip(ref, hyp)])
         print(f"{'heard' if heard else 'unheard'} voices: {100 * scoring.word_errors(ref, hyp):.1f} %, {100 * exact:.0f} % of the sentences right", flush=True)
     some = manifest[:: max(1, len(manifest) // 50)][:50]
-    r, clean, ref = np.random.default_rng(0), [heldout.read(f"{a.heldout}/{m['wav']}")[0] for m in some], [m["text"] for m in some]
+    r, clean, ref = np.random.default_rng(0), [read(f"{a.heldout}/{m['wav']}")[0] for m in some], [m["text"] for m in some]
     level = lambda x: np.sqrt(np.mean(x**2))
     say = lambda name, audio, texts: print(f"{name}: {100 * scoring.word_errors(texts, transcribe(audio)):.1f} %", flush=True)
     say("the same 50 sentences, clean", clean, ref)

@@ -16,7 +16,7 @@ import numpy as np
 
 import mel
 import speech
-from voices import Espeak, Flite, Pico, RHVoice, at_16k, engine, festival
+from voices import Espeak, Flite, Pico, RHVoice, at_16k, engine, festival, read
 
 HEARD = {
     "espeak en-us": lambda t: engine(Espeak)(t, "en-us"),
@@ -32,11 +32,6 @@ UNHEARD = {
     "festival ked": "voice_ked_diphone",
     "festival slt hts": "voice_cmu_us_slt_arctic_hts",
 }
-
-
-def read(path):
-    with wave.open(path) as f:
-        return np.frombuffer(f.readframes(f.getnframes()), "<i2").astype(np.float32) / 32768, f.getframerate()
 
 
 def write(path, x):

@@ -32,8 +32,3 @@ def raw(x):
     frames = np.lib.stride_tricks.sliding_window_view(x, FFT)[::HOP][: (len(x) - FFT) // HOP]
     power = np.abs(np.fft.rfft(frames * WINDOW)) ** 2
     return np.log10(np.maximum(power.astype(np.float32) @ FILTERS, 1e-10))
-
-
-def finish(m):
-    """What the model reads, from raw log-mels."""
-    return (np.maximum(m, m.max() - 8.0) + 4) / 4

@@ -1,5 +1,7 @@
 """The optimisers: Muon for the matrices inside the layers, AdamW for the rest, and a running mean of the weights."""
 
+from contextlib import contextmanager
+
 import torch
 
 
@@ -36,7 +38,7 @@ class Muon:
 
 
 class Mean:
-    """An exponential mean of the parameters, which `swap` exchanges with them."""
+    """An exponential mean of the parameters, which takes their place where it is applied."""
 
     def __init__(self, parameters, horizon):
         self.parameters, self.horizon, self.count = list(parameters), horizon, 0
@@ -47,8 +49,16 @@ class Mean:
         weight = max(1 / self.horizon, 2 / (self.count + 5))
         torch._foreach_lerp_(self.mean, [p.detach() for p in self.parameters], weight)
 
+    @contextmanager
+    def applied(self):
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
     @torch.no_grad()
-    def swap(self):
+    def _swap(self):
         for p, m in zip(self.parameters, self.mean):
             kept = p.detach().clone()
             p.copy_(m)

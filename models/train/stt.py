@@ -9,22 +9,21 @@ float16 under the names of transformers.
 import argparse
 import glob
 import json
-import multiprocessing
 import os
 import queue
 import time
-import traceback
 
 import numpy as np
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
+import around
 import compose
 import scoring
-from augment import Augment, Bank
+from augment import Augment, Bank, finish
 from clock import Clock
 from muon import Mean, Muon
 from whisper import Whisper, deepen
@@ -138,13 +137,11 @@ class Trainer:
             p.grad = None
 
     def save(self):
-        self.mean.swap()
-        weights = {f"model.{k}": v.detach().half().cpu().contiguous() for k, v in self.model.state_dict().items()}
-        head = {k: v.detach().half().cpu().contiguous() for k, v in self.head.state_dict().items()}
-        self.mean.swap()
-        for tensors, file in ((weights, self.a.out), (head, self.a.out.replace(".safetensors", "-head.safetensors"))):
-            save_file(tensors, file + ".part", metadata={"format": "pt"})
-            os.replace(file + ".part", file)
+        with self.mean.applied():
+            weights = {f"model.{k}": v for k, v in around.halves(self.model.state_dict()).items()}
+            head = around.halves(self.head.state_dict())
+        around.write(weights, self.a.out)
+        around.write(head, self.a.out.replace(".safetensors", "-head.safetensors"))
 
     def transcribe(self, mels):
         out = []
@@ -155,14 +152,12 @@ class Trainer:
 
     def look(self, corpus, augment, monitor):
         """Error rate on held-out speech, and how often sounds without speech get words."""
-        self.mean.swap()
-        self.model.eval()
-        try:
+        with around.look(self.model, self.mean):
             quiet = corpus.quiet[:60:2]
             if quiet:
                 spans = torch.tensor([(i, 0, min(990, n - 2), place, 1000, 0) for i, (place, n) in enumerate(quiet)], device=self.a.device)
                 m = augment.place(len(quiet), 1000, spans)
-                heard = self.transcribe((torch.maximum(m, m.amax((1, 2), keepdim=True) - 8) + 4) / 4)
+                heard = self.transcribe(finish(m))
                 print(f"LOOK words for {sum(map(bool, heard))} of {len(quiet)} sounds without speech: {[h for h in heard if h][:3]}", flush=True)
             if monitor:
                 mels = torch.from_numpy(monitor["mels"]).to(self.a.device).float() * (8 / 255) - 8 + torch.from_numpy(monitor["tops"]).to(self.a.device)[:, None, None]
@@ -170,25 +165,15 @@ class Trainer:
                 print(f"LOOK word errors {scoring.word_errors(ref, hyp):.4f}", flush=True)
                 for i in range(0, len(ref), max(1, len(ref) // 6)):
                     print(f"     {ref[i]} | {hyp[i]}", flush=True)
-        except Exception:
-            traceback.print_exc()
-        self.model.train()
-        self.mean.swap()
 
 
 def main():
     a = arguments()
     file = f"{a.source}/tokenizer.json"
-    # the processes are made before the device is touched
-    context = multiprocessing.get_context("fork")
-    batches, news = context.Queue(24), [context.Queue() for _ in range(a.composers)]
-    composers = [context.Process(target=compose.serve, args=(file, a.seconds, 1000 + i, n, batches), daemon=True) for i, n in enumerate(news)]
-    for p in composers:
-        p.start()
+    batches, news = around.CONTEXT.Queue(24), [around.CONTEXT.Queue() for _ in range(a.composers)]
+    composers = around.start(compose.serve, [(file, a.seconds, 1000 + i, n, batches) for i, n in enumerate(news)])
     torch.manual_seed(3)
-    # cuDNN's attention plans anew for every shape
-    torch.backends.cuda.enable_cudnn_sdp(False)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    around.fast_arithmetic()
     trainer = Trainer(a, Tokenizer.from_file(file))
     print(f"{sum(p.numel() for p in trainer.model.parameters()) / 1e6:.2f} M parameters", flush=True)
     bank = Bank(a.bank, a.device)
@@ -199,7 +184,7 @@ def main():
         time.sleep(1)
     clock.restart()
     trainer.model.train()
-    step, hours, saved, looked, told, mark = 0, 0.0, time.time(), time.time(), None, time.time()
+    step, hours, mark, save, look = 0, 0.0, time.time(), around.Every(a.save), around.Every(a.look)
     while (done := clock.progress()) < 1:
         if step % 60 == 0:
             corpus.refresh(most=6)
@@ -226,19 +211,17 @@ def main():
                 flush=True,
             )
             mark = time.time()
-        if time.time() - saved > a.save:
+        if save.due():
             trainer.save()
-            saved = time.time()
-        if time.time() - looked > a.look:
+            save.done()
+        if look.due():
             trainer.look(corpus, augment, monitor)
-            looked = mark = time.time()
+            look.done()
+            mark = time.time()
     trainer.save()
     print(f"DONE {step} steps, {hours:.1f} h of sound, {corpus.utterances} utterances, {bank.used / 360000:.1f} h apart", flush=True)
     trainer.look(corpus, augment, monitor)
-    for p in composers:
-        p.kill()
-    # not through the queues' threads, which wait for readers that are gone
-    os._exit(0)
+    around.leave(composers)
 
 
 if __name__ == "__main__":

@@ -9,21 +9,19 @@ running mean, in float16 under the names of transformers.
 
 import argparse
 import json
-import multiprocessing
-import os
 import queue
 import random
 import re
 import time
-import traceback
 
 import numpy as np
 import sentencepiece
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from transformers import MarianConfig, MarianMTModel
 
+import around
 import figures
 import templates
 from clock import Clock
@@ -193,19 +191,15 @@ class Trainer:
         self.adam.zero_grad(set_to_none=True)
 
     def save(self):
-        self.mean.swap()
-        state = {k: v.detach().half().cpu().contiguous().clone() for k, v in self.model.state_dict().items()}
-        self.mean.swap()
+        with self.mean.applied():
+            state = around.halves(self.model.state_dict())
         # tied and computed tensors are not stored
         keep = {k: v for k, v in state.items() if k == "model.shared.weight" or k == "final_logits_bias" or ("embed_" not in k and "lm_head" not in k)}
-        save_file(keep, self.a.out + ".part", metadata={"format": "pt"})
-        os.replace(self.a.out + ".part", self.a.out)
+        around.write(keep, self.a.out)
 
     @torch.no_grad()
     def look(self, pieces, dev):
-        self.mean.swap()
-        self.model.eval()
-        try:
+        with around.look(self.model, self.mean):
             import sacrebleu
 
             out = []
@@ -218,28 +212,19 @@ class Trainer:
             print(f"LOOK BLEU {sacrebleu.corpus_bleu(out, [[s for _, s in dev]]).score:.2f}", flush=True)
             for i in range(0, len(dev), max(1, len(dev) // 5)):
                 print(f"     {dev[i][0]} | {out[i]}", flush=True)
-        except Exception:
-            traceback.print_exc()
-        self.model.train()
-        self.mean.swap()
 
 
 def main():
     a = arguments()
     vocabulary = json.load(open(f"{a.source}/vocab.json"))
-    context = multiprocessing.get_context("fork")
-    batches = context.Queue(200)
-    composers = [context.Process(target=serve, args=(a, 100 + i, vocabulary["<pad>"], vocabulary["</s>"], batches), daemon=True) for i in range(a.composers)]
-    for p in composers:
-        p.start()
+    batches = around.CONTEXT.Queue(200)
+    composers = around.start(serve, [(a, 100 + i, vocabulary["<pad>"], vocabulary["</s>"], batches) for i in range(a.composers)])
     torch.manual_seed(4)
-    torch.backends.cuda.matmul.allow_tf32 = True
-    # cuDNN's attention plans anew for every shape, which takes a hundred milliseconds, and hardly two batches have one shape
-    torch.backends.cuda.enable_cudnn_sdp(False)
+    around.fast_arithmetic()
     trainer, pieces = Trainer(a, vocabulary), sentencepiece.SentencePieceProcessor(model_file=f"{a.source}/source.spm")
     dev = [tuple(line.rstrip("\n").split("\t")[:2]) for line in open(a.dev)] if a.dev else []
     print(f"{sum(p.numel() for p in trainer.parameters) / 1e6:.2f} M parameters", flush=True)
-    clock, step, seen, epochs, saved, looked, mark = Clock(a.minutes, a.end), 0, 0, 0, time.time(), time.time(), time.time()
+    clock, step, seen, epochs, mark, save, look = Clock(a.minutes, a.end), 0, 0, 0, time.time(), around.Every(a.save), around.Every(a.look)
     trainer.model.train()
     while (done := clock.progress()) < 1:
         try:
@@ -262,19 +247,18 @@ def main():
                 flush=True,
             )
             mark = time.time()
-        if time.time() - saved > a.save:
+        if save.due():
             trainer.save()
-            saved = time.time()
-        if dev and time.time() - looked > a.look:
+            save.done()
+        if dev and look.due():
             trainer.look(pieces, dev)
-            looked = mark = time.time()
+            look.done()
+            mark = time.time()
     trainer.save()
     print(f"DONE {step} steps, {epochs} epochs, {seen} pairs", flush=True)
     if dev:
         trainer.look(pieces, dev)
-    for p in composers:
-        p.kill()
-    os._exit(0)
+    around.leave(composers)
 
 
 if __name__ == "__main__":

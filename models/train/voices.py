@@ -1,6 +1,6 @@
 """English speech from free synthesisers, in process where they have a library: espeak-ng, flite, RHVoice, SVOX Pico.
 
-`random_voice` speaks with the voices of the training. The voices in `UNHEARD` are for tests alone. Waveforms are mono
+`random_voice` speaks with the voices of the training. Those of `heldout.UNHEARD` are for tests alone. Waveforms are mono
 float32 at 16 kHz.
 """
 
@@ -15,7 +15,6 @@ import numpy as np
 from scipy.signal import resample_poly
 
 RATE = 16000
-UNHEARD = ("RHVoice bdl", "espeak-ng +f4 and +Mario", "festival")
 ESPEAK_DATA = os.environ.get("ESPEAK_DATA")  # the folder that holds espeak-ng-data, where it is not the usual one
 RHVOICE_DATA = os.environ.get("RHVOICE_DATA", "/usr/share/RHVoice")
 RHVOICE_CONFIG = os.environ.get("RHVOICE_CONFIG", "/etc/RHVoice")
@@ -30,6 +29,12 @@ def at_16k(x, rate):
 
 def _float(samples):
     return np.asarray(samples, np.float32) / 32768
+
+
+def read(path):
+    """The samples of a mono WAV file of 16 bits, and their rate."""
+    with wave.open(path) as f:
+        return _float(np.frombuffer(f.readframes(f.getnframes()), "<i2")), f.getframerate()
 
 
 class Espeak:
@@ -166,8 +171,7 @@ class Pico:
         plain = text.replace("&", "and").replace("<", "")
         marked = f'<speed level="{int(rate)}"><pitch level="{int(pitch)}">{plain}</pitch></speed>'
         subprocess.run(["pico2wave", "-l", language, "-w", self.path, marked], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        with wave.open(self.path) as f:
-            return at_16k(_float(np.frombuffer(f.readframes(f.getnframes()), "<i2")), f.getframerate())
+        return at_16k(*read(self.path))
 
 
 def festival(items, voice):
