@@ -1,6 +1,6 @@
 #!/bin/bash
-# Trains both models at once on a machine with one GPU, sixteen cores and no network.
-#   gpu.sh start KIT SECONDS          unpacks, begins to speak and to train, returns at once; it all ends after SECONDS
+# Trains a model, stt or mt, on a machine with one GPU, sixteen cores and no network.
+#   gpu.sh start KIT SECONDS MODEL    unpacks, begins to train (and to speak), returns at once; it all ends after SECONDS
 #   gpu.sh finish SECONDS OUT         moves the end, waits for it, collects
 #   gpu.sh collect OUT                copies the newest weights, in parts below 16 MB, and the logs
 set -u
@@ -15,24 +15,29 @@ collect() {
     for name in stt mt; do
         [ -f "$WORK/$name.safetensors" ] && split -b 15000000 "$WORK/$name.safetensors" "$1/$name.part."
     done
-    cp "$WORK/stt-head.safetensors" "$1/" 2>/dev/null
+    cp "$WORK/stt-head.safetensors" "$1/" 2> /dev/null
     tar czf "$1/logs.tgz" -C "$WORK" logs
     ls -la "$1"
 }
 
 report() {
-    for log in stt mt speech00; do echo "== $log"; grep -v '^     ' "$WORK/logs/$log.log" | tail -n "${1:-6}"; done
+    for log in "$WORK"/logs/{stt,mt,speech00}.log; do [ -f "$log" ] && { echo "== $log"; grep -v '^     ' "$log" | tail -n 8; }; done
 }
 
 case $1 in
 start)
     kit=$(realpath "$2")
     mkdir -p "$WORK/corpus" "$WORK/logs"
-    tar xJf "$kit/engines.tar.xz" -C "$WORK"
-    [ -e /usr/share/pico/lang ] || { mkdir -p /usr/share/pico && ln -s "$WORK/kit/share/pico" /usr/share/pico/lang; }
     xz -dkc "$kit/train.tsv.xz" > "$WORK/train.tsv"
     echo $(($(date +%s) + $3)) > "$WORK/end"
-    echo $(($(date +%s) + $3 * ${MT_SHARE:-65} / 100)) > "$WORK/mt-end"
+    if [ "$4" = mt ]; then
+        OMP_NUM_THREADS=2 setsid $PYTHON "$HERE/translate.py" --pairs "$WORK/train.tsv" --from "$HERE/../micro/mt-en-es" --out "$WORK/mt.safetensors" \
+            --dev "$kit/dev.tsv" --end "$WORK/end" ${MT_ARGS:-} > "$WORK/logs/mt.log" 2>&1 < /dev/null &
+        echo $! >> "$WORK/pids"
+        exit
+    fi
+    tar xJf "$kit/engines.tar.xz" -C "$WORK"
+    [ -e /usr/share/pico/lang ] || { mkdir -p /usr/share/pico && ln -s "$WORK/kit/share/pico" /usr/share/pico/lang; }
     workers=${WORKERS:-12}
     for w in $(seq 0 $((workers - 1))); do
         OMP_NUM_THREADS=1 setsid $PYTHON "$HERE/speech.py" --text "$WORK/train.tsv" --out "$WORK/corpus" --worker $w --workers $workers --passes 100 --sounds "${SOUNDS:-1200}" \
@@ -40,18 +45,17 @@ start)
         echo $! >> "$WORK/pids"
     done
     OMP_NUM_THREADS=2 setsid $PYTHON "$HERE/stt.py" --corpus "$WORK/corpus" --from "$HERE/../micro/stt-en" --head "$kit/head.safetensors" --out "$WORK/stt.safetensors" \
-        --monitor "$kit/monitor.npz" --minutes $(($3 / 60)) --end "$WORK/end" --bank 110000000 ${STT_ARGS:-} > "$WORK/logs/stt.log" 2>&1 < /dev/null &
-    OMP_NUM_THREADS=2 setsid $PYTHON "$HERE/translate.py" --pairs "$WORK/train.tsv" --from "$HERE/../micro/mt-en-es" --out "$WORK/mt.safetensors" \
-        --dev "$kit/dev.tsv" --minutes $(($3 / 60)) --end "$WORK/mt-end" ${MT_ARGS:-} > "$WORK/logs/mt.log" 2>&1 < /dev/null &
+        --monitor "$kit/monitor.npz" --end "$WORK/end" --bank 110000000 ${STT_ARGS:-} > "$WORK/logs/stt.log" 2>&1 < /dev/null &
+    echo $! >> "$WORK/pids"
     ;;
 finish)
     echo $(($(date +%s) + $2)) > "$WORK/end"
-    for _ in $(seq $(($2 + 8))); do grep -q '^DONE' "$WORK/logs/stt.log" && break; sleep 1; done
+    for _ in $(seq $(($2 + 8))); do grep -qs '^DONE' "$WORK"/logs/{stt,mt}.log && break; sleep 1; done
     sleep "${SETTLE:-3}"
-    report 8
+    report
     collect "$3"
     while read -r pid; do kill -- "-$pid" 2>/dev/null; done < "$WORK/pids"
     ;;
-collect) report 8; collect "$2" ;;
+collect) report; collect "$2" ;;
 *) sed -n 2,5p "$0" ;;
 esac
