@@ -1,10 +1,17 @@
 //! The [`Factory`]: loads each model once, lends it to calls, and evicts by a policy.
 
+mod batch;
+mod gate;
 mod handle;
+mod names;
+mod preload;
 mod shelf;
+#[cfg(test)]
+mod tests;
 
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use once_cell::sync::OnceCell;
@@ -13,23 +20,62 @@ use serde::Serialize;
 use crate::backend::{self, Loaded};
 use crate::backends;
 use crate::cache::policy::{Admission, CachePolicy, Decision, KeepAll, MemoryBudget, Resident, Snapshot};
+use crate::cache::results::{ResultCache, ResultCacheOptions};
 use crate::device::Device;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::ModelKey;
+use crate::process::PerProcess;
 use crate::runtime::{self, Job};
-use crate::source::{ModelFiles, ModelRef};
-use crate::stage::{Stt, Translator, Tts};
-use crate::sync::{AtomicU64, Ordering};
+use crate::source::{ModelFiles, ModelRef, Reading};
+use crate::stage::{Stt, Translator, Tts, setters};
+use crate::sync::{AtomicU64, Mutex, Ordering};
 
-use handle::Handle;
+use batch::Batcher;
+pub use batch::Batching;
+use gate::Gate;
+use handle::{Batchers, Handle};
+use names::Names;
+pub use names::OwnModel;
+pub use preload::Preload;
 use shelf::{Item, Residents, Shelf, Slot};
 
 /// How to load a model.
 #[non_exhaustive]
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LoadOptions {
     /// Where it shall run.
     pub device: Device,
+    /// How many calls may be in the model at once; 0 (default): any number. Calls share the weights, which never change, so
+    /// that a slot costs no memory but that of the call; more replicas would serve nobody. The compute threads are those of
+    /// the process in any case. A call that begins another one on the same model, from its job's observer say, needs two.
+    pub pool_size: usize,
+    /// How many calls may wait for their turn, first come first served; more get `Busy` at once. Default 64.
+    pub queue: usize,
+    /// How long a call waits for its turn before it gets `Busy`; `None` (default): as long as its job allows, and `Busy` if
+    /// that ends by its deadline.
+    pub queue_timeout: Option<Duration>,
+    /// Whether calls that come together, with the same options, are made as one: see [`Batching`]. Tokens are the same as
+    /// alone; samples differ by less than 1e-5. Default: no.
+    pub batch: Option<Batching>,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self { device: Device::default(), pool_size: 0, queue: 64, queue_timeout: None, batch: None }
+    }
+}
+
+setters! { LoadOptions:
+    /// Sets [`LoadOptions::device`].
+    device: Device,
+    /// Sets [`LoadOptions::pool_size`].
+    pool_size: usize,
+    /// Sets [`LoadOptions::queue`].
+    queue: usize,
+    /// Sets [`LoadOptions::queue_timeout`].
+    queue_timeout: impl Into<Option<Duration>>,
+    /// Sets [`LoadOptions::batch`].
+    batch: impl Into<Option<Batching>>,
 }
 
 /// Loads models, each once, and lends them out.
@@ -54,9 +100,24 @@ pub struct Factory(Arc<Shared>);
 
 struct Shared {
     policy: Box<dyn CachePolicy>,
-    shelf: Shelf<Id, Entry, Error>,
+    results: Option<ResultCache>,
+    names: Names,
+    live: PerProcess<Live>,
     loads: AtomicU64,
     evictions: AtomicU64,
+}
+
+/// What has locks, and so is each process's own. A child finds the models that its parent had, with the same memory.
+struct Live {
+    shelf: Shelf<Id, Entry, Error>,
+    /// What was unloaded while it was in use, or is used only once: it goes when its last call ends, and is counted until
+    /// then.
+    leaving: Mutex<Vec<Weak<Slot<Entry>>>>,
+    /// How far the loads are.
+    reading: Mutex<HashMap<Id, Arc<Reading>>>,
+    /// Those who wait for their turn, by model and slots.
+    gates: Mutex<HashMap<(Id, usize), Arc<Gate>>>,
+    batchers: Mutex<HashMap<(Id, Batching), Arc<Batchers>>>,
 }
 
 /// A set of weights: what differs only in how it is used shares one.
@@ -71,13 +132,13 @@ struct Entry {
     id: Id,
     loaded: Loaded,
     since: Instant,
-    /// When it was last used, in milliseconds after `since`.
+    /// When it was last used, in nanoseconds after `since`.
     used: AtomicU64,
 }
 
 impl Item for Entry {
     fn touch(&self) {
-        self.used.fetch_max(self.since.elapsed().as_millis() as u64, Ordering::AcqRel);
+        self.used.fetch_max(self.since.elapsed().as_nanos() as u64, Ordering::AcqRel);
     }
 }
 
@@ -104,7 +165,7 @@ fn resident(slot: &Slot<Entry>) -> Resident {
         in_use: slot.in_use() as usize,
         pinned: slot.pinned(),
         loaded: entry.since,
-        used: entry.since + Duration::from_millis(entry.used.load(Ordering::Acquire)),
+        used: entry.since + Duration::from_nanos(entry.used.load(Ordering::Acquire)),
     }
 }
 
@@ -113,6 +174,8 @@ fn resident(slot: &Slot<Entry>) -> Resident {
 pub struct FactoryBuilder {
     policy: Option<Box<dyn CachePolicy>>,
     cpu_threads: Option<usize>,
+    results: Option<ResultCache>,
+    names: Names,
 }
 
 impl FactoryBuilder {
@@ -131,10 +194,36 @@ impl FactoryBuilder {
         self
     }
 
+    /// Lets `name` (`whisper:v2`, `translation:en-es@v2`) stand for `model`, which may be a name itself. Known without this:
+    /// `whisper:default`, `whisper:v1`, `:v2` and `:v3`, `translation:en-es`, `voice:es`, for the models that they usually
+    /// mean. Two names for one model share its weights; two versions of one live side by side.
+    #[must_use]
+    pub fn alias(mut self, name: &ModelRef, model: ModelRef) -> Self {
+        self.names.add(name, model);
+        self
+    }
+
+    /// Makes a model of the host's own, a cloud voice say or another engine, known as `name`: it is made by `make` when it
+    /// is first asked for, on a thread of its own, once however many ask, and kept, counted and dropped like any other.
+    #[must_use]
+    pub fn own_model(mut self, name: ModelRef, make: impl Fn() -> Result<OwnModel> + Send + Sync + 'static) -> Self {
+        self.names.own(name, Arc::new(make));
+        self
+    }
+
+    /// Where its stages, and pipelines made of them, remember their results. Default: nowhere, unless `DUBCORE_RESULT_CACHE`
+    /// is `true`; then in memory, up to `DUBCORE_RESULT_CACHE_SIZE` results for `DUBCORE_RESULT_CACHE_TTL_SECONDS`, and in
+    /// the folder `DUBCORE_RESULT_CACHE_DISK` if that is set.
+    #[must_use]
+    pub fn results(mut self, results: ResultCache) -> Self {
+        self.results = Some(results);
+        self
+    }
+
     /// A factory of its own.
     ///
     /// # Errors
-    /// `InvalidArgument` for a wrong value in the environment, naming it.
+    /// `InvalidArgument` for a wrong value in the environment, naming it; `Io` for a folder of results that cannot be used.
     pub fn build(self) -> Result<Factory> {
         let threads = match self.cpu_threads {
             Some(n) => Some(n),
@@ -151,7 +240,27 @@ impl FactoryBuilder {
                 None => Box::new(KeepAll),
             },
         };
-        Ok(Factory(Arc::new(Shared { policy, shelf: Shelf::new(), loads: AtomicU64::new(0), evictions: AtomicU64::new(0) })))
+        let results = match self.results {
+            Some(results) => Some(results),
+            None => results_from_env()?,
+        };
+        let names = self.names;
+        let preload = match env::<String>("DUBCORE_PRELOAD_MODELS", "names of models with commas between them")? {
+            None => Vec::new(),
+            Some(list) => list.split(',').map(|name| name.trim().parse()).collect::<Result<Vec<ModelRef>>>().map_err(|e| {
+                Error::argument(format!(
+                    "DUBCORE_PRELOAD_MODELS={list:?} is wrong: it must be names of models with commas between them"
+                ))
+                .with_source(e)
+            })?,
+        };
+        let (loads, evictions) = (AtomicU64::new(0), AtomicU64::new(0));
+        let factory = Factory(Arc::new(Shared { policy, results, names, live: PerProcess::new(), loads, evictions }));
+        if !preload.is_empty() {
+            // Nobody waits for it: who needs one of the models joins its load or begins it.
+            drop(factory.preload_in_background(&preload, &LoadOptions::default(), Job::new())?);
+        }
+        Ok(factory)
     }
 
     /// Makes this the factory that [`Factory::global`] returns.
@@ -162,12 +271,27 @@ impl FactoryBuilder {
         let mut fresh = Some(self);
         // The initialiser runs only where there is no factory yet; left over, it tells that there was one.
         let factory =
-            GLOBAL.get_or_try_init(|| fresh.take().map_or_else(|| Err(Error::internal("initialised twice")), Self::build))?;
+            global().get_or_try_init(|| fresh.take().map_or_else(|| Err(Error::internal("initialised twice")), Self::build))?;
         match fresh {
             None => Ok(factory),
             Some(_) => Err(Error::argument("the global factory exists already: install it before its first use")),
         }
     }
+}
+
+fn results_from_env() -> Result<Option<ResultCache>> {
+    if env::<bool>("DUBCORE_RESULT_CACHE", "true or false")? != Some(true) {
+        return Ok(None);
+    }
+    let mut opts = ResultCacheOptions::default();
+    if let Some(entries) = env("DUBCORE_RESULT_CACHE_SIZE", "a number of results")? {
+        opts.entries = entries;
+    }
+    if let Some(seconds) = env("DUBCORE_RESULT_CACHE_TTL_SECONDS", "a number of seconds")? {
+        opts.ttl = Duration::from_secs(seconds);
+    }
+    opts.disk = env("DUBCORE_RESULT_CACHE_DISK", "a folder")?;
+    ResultCache::new(opts).map(Some)
 }
 
 fn env<T: std::str::FromStr>(name: &str, what: &str) -> Result<Option<T>> {
@@ -180,7 +304,13 @@ fn env<T: std::str::FromStr>(name: &str, what: &str) -> Result<Option<T>> {
 }
 
 /// Double-checked: readers see the finished factory without a lock, the first ones agree under a lock on who makes it.
-static GLOBAL: OnceCell<Factory> = OnceCell::new();
+/// Each process has its own cell, for a fork in the midst of this would leave a child's half done.
+static GLOBAL: PerProcess<OnceCell<Factory>> = PerProcess::new();
+
+fn global() -> &'static OnceCell<Factory> {
+    let inherit = |parents: &OnceCell<Factory>| parents.get().map_or_else(OnceCell::new, |f| OnceCell::with_value(f.clone()));
+    GLOBAL.get_with(|parents| parents.map_or_else(OnceCell::new, inherit))
+}
 
 /// What a factory holds.
 #[non_exhaustive]
@@ -190,10 +320,26 @@ pub struct FactoryStatus {
     pub residents: Vec<ResidentStatus>,
     /// Bytes of all their weights.
     pub bytes: u64,
+    /// The models that are being loaded.
+    pub loading: Vec<LoadingStatus>,
     /// Loads since the beginning, failed ones included.
     pub loads: u64,
     /// Evictions since the beginning.
     pub evictions: u64,
+}
+
+/// A model that is being loaded.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LoadingStatus {
+    /// Which.
+    pub model: ModelRef,
+    /// Calls that wait for it.
+    pub waiting: usize,
+    /// Bytes of its weights that were read.
+    pub bytes: u64,
+    /// Bytes of its weights; 0 as long as it is not known.
+    pub all_bytes: u64,
 }
 
 /// A loaded model.
@@ -206,19 +352,34 @@ pub struct ResidentStatus {
     pub bytes: u64,
     /// Calls that use it now.
     pub in_use: usize,
+    /// Calls that wait for their turn: see [`LoadOptions::pool_size`].
+    pub waiting: usize,
     /// Whether it is pinned.
     pub pinned: bool,
+    /// Whether it goes when the calls that use it end: it was unloaded, or is used only once.
+    pub leaving: bool,
     /// How long it has not been used.
     pub idle: Duration,
 }
 
+impl Live {
+    fn new(inherited: Option<&Self>) -> Self {
+        let shelf = inherited.map_or_else(Shelf::new, |parents| parents.shelf.inherit());
+        Self { shelf, leaving: Mutex::default(), reading: Mutex::default(), gates: Mutex::default(), batchers: Mutex::default() }
+    }
+}
+
 impl Factory {
+    fn live(&self) -> &Live {
+        self.0.live.get_with(Live::new)
+    }
+
     /// The process-wide factory, made at the first call from the environment's settings.
     ///
     /// # Errors
     /// As for [`FactoryBuilder::build`]; the next call tries again.
     pub fn global() -> Result<&'static Self> {
-        GLOBAL.get_or_try_init(|| FactoryBuilder::default().build())
+        global().get_or_try_init(|| FactoryBuilder::default().build())
     }
 
     /// Settings for a factory.
@@ -232,7 +393,8 @@ impl Factory {
     /// `ModelNotFound`, `ModelCorrupt`, `ModelIncompatible`, `OutOfMemory`, or what ended `job`. A failed load is
     /// reported to everyone who waited for it; the next call tries again.
     pub fn stt(&self, model: &ModelRef, opts: &LoadOptions, job: &Job) -> Result<Arc<dyn Stt>> {
-        Ok(Arc::new(self.handle(model, opts, "stt", job)?))
+        let stt: Arc<dyn Stt> = Arc::new(self.handle(model, opts, "stt", job)?);
+        Ok(self.results().map_or(stt.clone(), |r| r.stt(stt)))
     }
 
     /// A translator, as [`Factory::stt`].
@@ -240,7 +402,8 @@ impl Factory {
     /// # Errors
     /// As for [`Factory::stt`].
     pub fn translator(&self, model: &ModelRef, opts: &LoadOptions, job: &Job) -> Result<Arc<dyn Translator>> {
-        Ok(Arc::new(self.handle(model, opts, "translator", job)?))
+        let translator: Arc<dyn Translator> = Arc::new(self.handle(model, opts, "translator", job)?);
+        Ok(self.results().map_or(translator.clone(), |r| r.translator(translator)))
     }
 
     /// A voice, as [`Factory::stt`].
@@ -248,11 +411,12 @@ impl Factory {
     /// # Errors
     /// As for [`Factory::stt`].
     pub fn tts(&self, model: &ModelRef, opts: &LoadOptions, job: &Job) -> Result<Arc<dyn Tts>> {
-        Ok(Arc::new(self.handle(model, opts, "tts", job)?))
+        let tts: Arc<dyn Tts> = Arc::new(self.handle(model, opts, "tts", job)?);
+        Ok(self.results().map_or(tts.clone(), |r| r.tts(tts)))
     }
 
     fn handle(&self, model: &ModelRef, opts: &LoadOptions, kind: &'static str, job: &Job) -> Result<Handle> {
-        let id = Id { model: model.clone(), device: opts.device };
+        let id = self.id(model, opts)?;
         let lease = self.lease(&id, job)?;
         let found = lease.item().loaded.stage.kind();
         if found != kind {
@@ -261,7 +425,37 @@ impl Factory {
                 format!("model {model} is a {found}, not a {kind}: name a model made for that stage"),
             ));
         }
-        Ok(Handle::new(self.clone(), id, lease.item().loaded.stage.info()))
+        Ok(Handle::new(self.clone(), id, lease.item().loaded.stage.info(), opts.clone()))
+    }
+
+    /// As [`Factory::preload`], on a thread of its own. The models that `DUBCORE_PRELOAD_MODELS` lists, with commas between
+    /// them, are loaded so as soon as a factory is built.
+    ///
+    /// # Errors
+    /// `OutOfMemory` where no thread can be started.
+    pub fn preload_in_background(&self, models: &[ModelRef], opts: &LoadOptions, job: Job) -> Result<Preload> {
+        Preload::start(self.clone(), models.to_vec(), opts.clone(), job)
+    }
+
+    /// Loads models and runs each once on next to nothing, so that the first real call finds all that is made on first use.
+    /// Says how long each of these runs took; a failure does not keep the others from warming up.
+    pub fn warm_up(&self, models: &[ModelRef], opts: &LoadOptions, job: &Job) -> Vec<Result<Duration>> {
+        let share = 1.0 / models.len().max(1) as f64;
+        let one = |model: &ModelRef| {
+            let part = job.child(model.to_string(), share);
+            let id = self.id(model, opts)?;
+            let stage = self.lease_watched(&id, &part)?.item().loaded.stage.clone();
+            let handle = Handle::new(self.clone(), id, stage.info(), opts.clone());
+            let began = Instant::now();
+            handle.warm_up(&stage, &part.quiet())?;
+            part.report(1.0);
+            Ok(began.elapsed())
+        };
+        models.iter().map(one).collect()
+    }
+
+    fn id(&self, model: &ModelRef, opts: &LoadOptions) -> Result<Id> {
+        Ok(Id { model: self.0.names.resolve(model)?, device: opts.device })
     }
 
     /// Loads models, one after the other, so that later calls find them. One result per model: a failure does not
@@ -272,8 +466,7 @@ impl Factory {
             .iter()
             .map(|model| {
                 let part = job.child(model.to_string(), share);
-                let id = Id { model: model.clone(), device: opts.device };
-                let result = self.lease(&id, &part).map(|_| ());
+                let result = self.id(model, opts).and_then(|id| self.lease_watched(&id, &part)).map(drop);
                 part.report(1.0);
                 result
             })
@@ -282,6 +475,7 @@ impl Factory {
 
     /// Keeps a loaded model from being evicted, or allows it again. Says whether the model is loaded.
     pub fn pin(&self, model: &ModelRef, pinned: bool) -> bool {
+        let Ok(model) = &self.0.names.resolve(model) else { return false };
         let pin = |slot: &Slot<Entry>| {
             let named = slot.item.id.model == *model;
             if named {
@@ -289,32 +483,69 @@ impl Factory {
             }
             named
         };
-        self.0.shelf.look(pin).0.contains(&true)
+        self.live().shelf.look(pin).0.contains(&true)
     }
 
-    /// Drops a model, pinned or not, unless a call is using it. Its memory is freed at once.
+    /// Drops a model, pinned or not, and waits until its memory is free. Calls that use it end first, unharmed; calls that
+    /// begin from now on load it again.
     ///
     /// # Errors
-    /// `Busy` if a call is using it.
-    pub fn unload(&self, model: &ModelRef) -> Result<()> {
-        let mut residents = self.0.shelf.residents();
-        let named = |slot: &Slot<Entry>| slot.item.id.model == *model;
-        if residents.slots().any(|slot| named(slot) && slot.in_use() > 0) {
-            return Err(Error::new(ErrorKind::Busy, format!("model {model} is in use: try again when its calls have ended")));
+    /// `Busy` if calls still use it at the deadline of `job`: it goes by itself when they end. `Cancelled` likewise.
+    pub fn unload(&self, model: &ModelRef, job: &Job) -> Result<()> {
+        let model = self.0.names.resolve(model)?;
+        self.unload_all(|slot| slot.item.id.model == model, job)
+    }
+
+    /// Drops every model, pinned or not, as [`Factory::unload`] does, for a host whose configuration changed. Handles stay
+    /// good: their next call loads what it needs.
+    ///
+    /// # Errors
+    /// As for [`Factory::unload`].
+    pub fn clear(&self, job: &Job) -> Result<()> {
+        self.unload_all(|_| true, job)
+    }
+
+    fn unload_all(&self, which: impl Fn(&Slot<Entry>) -> bool, job: &Job) -> Result<()> {
+        let taken = self.live().shelf.residents().take(which);
+        self.0.evictions.fetch_add(taken.len() as u64, Ordering::AcqRel);
+        let weak: Vec<_> = taken.iter().map(Arc::downgrade).collect();
+        let names: Vec<_> = taken.iter().map(|slot| slot.item.id.model.to_string()).collect();
+        self.live().leaving.lock().extend(weak.iter().cloned());
+        // What nobody uses is freed here, the rest by the calls that use it.
+        drop(taken);
+        while weak.iter().any(|slot| slot.strong_count() > 0) {
+            job.check().map_err(|e| match e.kind() {
+                ErrorKind::DeadlineExceeded => {
+                    let what = format!("{} still in use: the memory is freed when the calls end", names.join(", "));
+                    Error::new(ErrorKind::Busy, what)
+                }
+                _ => e,
+            })?;
+            std::thread::sleep(Duration::from_millis(2));
         }
-        let gone = residents.take(named);
-        // Freeing gigabytes takes time: not under the lock.
-        drop(residents);
-        self.0.evictions.fetch_add(gone.len() as u64, Ordering::AcqRel);
         Ok(())
     }
 
-    /// Asks the policy again and evicts whom it names; returns how many went. For policies that judge by age.
+    /// What was unloaded and is still in use.
+    fn leaving(&self) -> Vec<Resident> {
+        let mut leaving = self.live().leaving.lock();
+        leaving.retain(|slot| slot.strong_count() > 0);
+        let slots: Vec<_> = leaving.iter().filter_map(Weak::upgrade).collect();
+        drop(leaving);
+        // In use, whatever the count says: it must not be taken for one that can be evicted.
+        slots.iter().map(|slot| Resident { in_use: (slot.in_use() as usize).max(1), ..resident(slot) }).collect()
+    }
+
+    /// Asks the policy again and evicts whom it names; returns how many went. For policies that judge by age. Results that
+    /// are too old go, too.
     pub fn sweep(&self) -> usize {
-        match self.decide(None, &self.0.shelf.look(resident).0) {
+        if let Some(results) = &self.0.results {
+            results.sweep();
+        }
+        match self.decide(None, &self.live().shelf.look(resident).0) {
             Ok(decision) => {
                 // Dropped after the lock: freeing gigabytes takes time.
-                let gone = self.evict(&decision.evict, &mut self.0.shelf.residents());
+                let gone = self.evict(&decision.evict, &mut self.live().shelf.residents());
                 gone.len()
             }
             Err(e) => {
@@ -324,16 +555,20 @@ impl Factory {
         }
     }
 
+    /// Where its stages remember their results.
+    pub fn results(&self) -> Option<&ResultCache> {
+        self.0.results.as_ref()
+    }
+
     /// What is loaded.
     pub fn status(&self) -> FactoryStatus {
         let now = Instant::now();
-        let mut residents: Vec<ResidentStatus> = self
-            .0
-            .shelf
-            .look(resident)
-            .0
-            .into_iter()
-            .map(|r| ResidentStatus {
+        let residents = self.live().shelf.look(resident).0.into_iter().map(|r| (r, false));
+        let mut residents: Vec<ResidentStatus> = residents
+            .chain(self.leaving().into_iter().map(|r| (r, true)))
+            .map(|(r, leaving)| ResidentStatus {
+                leaving,
+                waiting: self.waiting_for(&r.key),
                 key: r.key,
                 bytes: r.bytes,
                 in_use: r.in_use,
@@ -342,17 +577,57 @@ impl Factory {
             })
             .collect();
         residents.sort_by_key(|r| r.key.to_string());
+        let loading = self.live().shelf.loading().into_iter().map(|(id, waiting)| {
+            let (bytes, all_bytes) = self.read_of(&id);
+            LoadingStatus { model: id.model, waiting, bytes, all_bytes }
+        });
+        let mut loading: Vec<_> = loading.collect();
+        loading.sort_by_key(|l| l.model.to_string());
         FactoryStatus {
             bytes: residents.iter().map(|r| r.bytes).sum(),
             residents,
+            loading,
             loads: self.0.loads.load(Ordering::Acquire),
             evictions: self.0.evictions.load(Ordering::Acquire),
         }
     }
 
+    fn waiting_for(&self, key: &ModelKey) -> usize {
+        let gates = self.live().gates.lock();
+        let of = gates.iter().filter(|((id, _), _)| id.model == key.model && id.device == key.device);
+        of.map(|(_, gate)| gate.waiting()).sum()
+    }
+
+    fn gate(&self, id: &Id, slots: usize) -> Arc<Gate> {
+        self.live().gates.lock().entry((id.clone(), slots)).or_insert_with(|| Gate::new(slots)).clone()
+    }
+
+    fn batchers(&self, id: &Id, opts: Batching) -> Arc<Batchers> {
+        let fresh = || {
+            let (stt, translator, tts) = (Batcher::new(opts), Batcher::new(opts), Batcher::new(opts));
+            Arc::new(Batchers { stt, translator, tts })
+        };
+        self.live().batchers.lock().entry((id.clone(), opts)).or_insert_with(fresh).clone()
+    }
+
+    /// As [`Factory::lease`], and `job` hears how far the load is.
+    fn lease_watched(&self, id: &Id, job: &Job) -> Result<Lease> {
+        let check = || {
+            let (bytes, all) = self.read_of(id);
+            job.report(bytes as f64 / all.max(1) as f64);
+            job.check()
+        };
+        self.live().shelf.lease(id, check, |flight| self.launch(id.clone(), flight))
+    }
+
+    /// Bytes read of a model that is being loaded, and all there are.
+    fn read_of(&self, id: &Id) -> (u64, u64) {
+        self.live().reading.lock().get(id).map_or((0, 0), |r| r.bytes())
+    }
+
     /// The model, loaded if need be, kept from eviction until the lease is dropped.
     fn lease(&self, id: &Id, job: &Job) -> Result<Lease> {
-        self.0.shelf.lease(id, || job.check(), |flight| self.launch(id.clone(), flight))
+        self.live().shelf.lease(id, || job.check(), |flight| self.launch(id.clone(), flight))
     }
 
     /// Loads on a thread of its own, so that everyone who waits, the first one too, keeps their own deadline and cancel.
@@ -362,11 +637,11 @@ impl Factory {
             // Whatever happens, those who wait are told.
             let result = catch_unwind(AssertUnwindSafe(|| factory.load(&key)))
                 .unwrap_or_else(|panic| Err(Error::panicked("loading a model", &*panic)));
-            factory.0.shelf.land(&key, &own, result);
+            factory.live().shelf.land(&key, &own, result);
         });
         if let Err(e) = spawned {
             let error = Error::new(ErrorKind::OutOfMemory, "no thread could be started to load the model").with_source(e);
-            self.0.shelf.land(&id, &flight, Err(error));
+            self.live().shelf.land(&id, &flight, Err(error));
         }
     }
 
@@ -375,13 +650,26 @@ impl Factory {
         let span = tracing::info_span!("load", model = %id.model);
         let _inside = span.enter();
         // Parsers of foreign formats run here: a panic in one of them is a damaged model, not the end of the host.
-        let loaded = catch_unwind(AssertUnwindSafe(|| backend::load(&ModelFiles::locate(&id.model)?, backends::ALL)))
-            .unwrap_or_else(|_| {
-                Err(Error::new(ErrorKind::ModelCorrupt, format!("loading model {} panicked: its files are damaged", id.model)))
-            })?;
+        let loaded = match self.0.names.maker(&id.model) {
+            Some(make) => catch_unwind(AssertUnwindSafe(|| make().map(Loaded::from)))
+                .unwrap_or_else(|panic| Err(Error::panicked("the maker of a model", &*panic))),
+            None => self.read(id),
+        }?;
         let newcomer = Lease::new(Entry { id: id.clone(), loaded, since: Instant::now(), used: AtomicU64::new(0) });
         self.admit(&newcomer)?;
         Ok(newcomer)
+    }
+
+    /// Loads a model from its files.
+    fn read(&self, id: &Id) -> Result<Loaded> {
+        let files = ModelFiles::locate(&id.model)?;
+        self.live().reading.lock().insert(id.clone(), files.reading().clone());
+        let loaded = catch_unwind(AssertUnwindSafe(|| backend::load(&files, backends::ALL)));
+        self.live().reading.lock().remove(id);
+        loaded.unwrap_or_else(|_| {
+            let what = format!("loading model {} panicked: its files are damaged", id.model);
+            Err(Error::new(ErrorKind::ModelCorrupt, what))
+        })
     }
 
     /// Does with a newcomer, and with others for its sake, what the policy says. Where residents changed while it thought,
@@ -392,10 +680,10 @@ impl Factory {
         // Declared before the lock: freeing gigabytes takes time.
         let mut gone = Vec::new();
         for tries in 1.. {
-            let (seen, changes) = self.0.shelf.look(resident);
+            let (seen, changes) = self.live().shelf.look(resident);
             // Nobody uses it yet: the lease only keeps it from being evicted before those who wait for it have theirs.
             let decision = self.decide(Some(&Resident { in_use: 0, ..resident(newcomer.slot()) }), &seen)?;
-            let mut residents = self.0.shelf.residents();
+            let mut residents = self.live().shelf.residents();
             let taken = |r: &Resident| r.in_use == 0 && residents.slots().any(|slot| slot.item.is(&r.key) && !slot.is_free());
             let changed =
                 residents.changes() != changes || seen.iter().any(|r| decision.evict.contains(&r.key) && !r.pinned && taken(r));
@@ -405,7 +693,7 @@ impl Factory {
             gone.extend(self.evict(&decision.evict, &mut residents));
             match decision.newcomer {
                 Admission::Keep => residents.insert(id.clone(), newcomer),
-                Admission::UseOnce => {}
+                Admission::UseOnce => self.live().leaving.lock().push(newcomer.weak()),
                 Admission::Refuse(why) => {
                     let what = format!("model {} is not admitted: {why}", id.model);
                     return Err(Error::new(ErrorKind::OutOfMemory, what));
@@ -419,6 +707,8 @@ impl Factory {
     /// The policy is the host's code: no lock is held while it thinks, its panic is an error, and its answer is checked
     /// when carried out.
     fn decide(&self, newcomer: Option<&Resident>, residents: &[Resident]) -> Result<Decision> {
+        // What was unloaded takes its place as long as it is in use.
+        let residents = &[residents, &self.leaving()].concat();
         catch_unwind(AssertUnwindSafe(|| self.0.policy.decide(&Snapshot { residents, newcomer, now: Instant::now() })))
             .map_err(|panic| Error::panicked("the cache policy", &*panic))
     }

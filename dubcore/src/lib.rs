@@ -60,6 +60,7 @@ pub mod media;
 mod mix;
 mod nn;
 mod pipeline;
+mod process;
 mod runtime;
 mod sentence;
 mod source;
@@ -71,10 +72,15 @@ mod text;
 mod vad;
 
 pub use audio::{Audio, RATES, Span, resampled_len, samples_to_time, time_to_samples};
-pub use cache::policy::{Admission, CachePolicy, Decision, KeepAll, Lru, MemoryBudget, Resident, Snapshot};
+pub use cache::policy::{
+    Admission, Both, CachePolicy, Decision, KeepAll, Lru, MemoryBudget, NoCache, PerStage, Resident, Snapshot, Ttl,
+};
+pub use cache::results::{ResultCache, ResultCacheOptions, ResultCacheStatus};
 pub use device::Device;
 pub use error::{Error, ErrorKind, Result};
-pub use factory::{Factory, FactoryBuilder, FactoryStatus, LoadOptions, ResidentStatus};
+pub use factory::{
+    Batching, Factory, FactoryBuilder, FactoryStatus, LoadOptions, LoadingStatus, OwnModel, Preload, ResidentStatus,
+};
 pub use fit::{FitOptions, Fitted};
 pub use key::ModelKey;
 pub use lang::Lang;

@@ -3,6 +3,7 @@
 mod dub;
 mod guard;
 mod listen;
+mod replay;
 mod run;
 mod track;
 
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::audio::Span;
+use crate::cache::results::ResultCache;
 use crate::error::{Error, ErrorKind, Result};
 use crate::factory::{Factory, LoadOptions};
 use crate::fit::FitOptions;
@@ -27,7 +29,8 @@ pub use run::Run;
 
 /// Dubs media. Shared by any number of threads; each dub's state is its [`Run`]'s own.
 pub trait Pipeline: Send + Sync {
-    /// Begins a dub. Nothing is computed until the run is pulled. A clone of `job` cancels the run and tells how far it is.
+    /// Begins a dub. Nothing is computed until the run is pulled; only a pipeline that remembers reads the media to find out
+    /// whether it knows them. A clone of `job` cancels the run and tells how far it is.
     ///
     /// # Errors
     /// What can be known beforehand: options out of range, languages that the stages do not speak, media that cannot be
@@ -170,6 +173,8 @@ pub struct DubModels {
     pub translator: Option<ModelRef>,
     /// The voice.
     pub tts: Option<ModelRef>,
+    /// How they are loaded.
+    pub load: LoadOptions,
 }
 
 setters! { DubModels:
@@ -179,6 +184,8 @@ setters! { DubModels:
     translator: impl Into<Option<ModelRef>>,
     /// Sets [`DubModels::tts`].
     tts: impl Into<Option<ModelRef>>,
+    /// Sets [`DubModels::load`].
+    load: LoadOptions,
 }
 
 /// The pipeline of this library. It takes stages and does not ask where they come from.
@@ -204,6 +211,7 @@ pub struct Dubber {
     stt: Arc<dyn Stt>,
     translator: Option<Arc<dyn Translator>>,
     tts: Option<Arc<dyn Tts>>,
+    results: Option<ResultCache>,
 }
 
 impl Dubber {
@@ -214,6 +222,21 @@ impl Dubber {
             stt: Arc::new(Guarded(stt)),
             translator: translator.map(|t| Arc::new(Guarded(t)) as Arc<dyn Translator>),
             tts: tts.map(|t| Arc::new(Guarded(t)) as Arc<dyn Tts>),
+            results: None,
+        }
+    }
+
+    /// The same pipeline, which remembers what its stages gave, and whole dubs that are complete. A dub that was given up or
+    /// killed then goes on where it was, if the cache was kept (on disk), and one that was done already is there at once.
+    ///
+    /// A whole dub is found by the content of its media and everything in the request but the place of the output.
+    #[must_use]
+    pub fn remembering(self, results: &ResultCache) -> Self {
+        Self {
+            stt: results.stt(self.stt),
+            translator: self.translator.map(|t| results.translator(t)),
+            tts: self.tts.map(|t| results.tts(t)),
+            results: Some(results.clone()),
         }
     }
 
@@ -224,11 +247,12 @@ impl Dubber {
     /// `UnsupportedLanguage` where no embedded model serves, listing what there is; else as for [`Factory::stt`].
     pub fn from_factory(factory: &Factory, models: &DubModels, from: Option<Lang>, to: Lang, job: &Job) -> Result<Self> {
         let chosen = choose(models, from, to)?;
-        let opts = LoadOptions::default();
+        let opts = &models.load;
         Ok(Self {
-            stt: factory.stt(&chosen.0, &opts, job)?,
-            translator: Some(factory.translator(&chosen.1, &opts, job)?),
-            tts: Some(factory.tts(&chosen.2, &opts, job)?),
+            stt: factory.stt(&chosen.0, opts, job)?,
+            translator: Some(factory.translator(&chosen.1, opts, job)?),
+            tts: Some(factory.tts(&chosen.2, opts, job)?),
+            results: factory.results().cloned(),
         })
     }
 }

@@ -1,11 +1,12 @@
-//! [`Job`]: cancellation, deadline and progress of one piece of work; and the pool all compute goes through.
+//! [`Job`]: cancellation, deadline and progress of one piece of work; and the pool that all compute goes through.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::sync::{AtomicBool, AtomicPtr, AtomicU64, Mutex, Ordering};
+use crate::process::PerProcess;
+use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 
 /// One piece of work as its caller sees it: it can be cancelled, has a deadline, and tells how far it got.
 ///
@@ -31,6 +32,8 @@ struct Inner {
     parent: Option<Job>,
     observer: Option<Observer>,
     node: Arc<Node>,
+    /// Where it works for several: it ends when all of them have.
+    members: Vec<Job>,
 }
 
 struct Node {
@@ -67,7 +70,14 @@ impl Job {
     }
 
     fn build(parent: Option<Job>, deadline: Option<Instant>, observer: Option<Observer>, node: Arc<Node>) -> Self {
-        Self(Arc::new(Inner { cancelled: AtomicBool::new(false), deadline, parent, observer, node }))
+        let (cancelled, members) = (AtomicBool::new(false), Vec::new());
+        Self(Arc::new(Inner { cancelled, deadline, parent, observer, node, members }))
+    }
+
+    /// A job that works for several others, and ends when each of them has.
+    pub(crate) fn together(members: Vec<Job>) -> Self {
+        let (cancelled, node) = (AtomicBool::new(false), Node::new("".into(), 0.0));
+        Self(Arc::new(Inner { cancelled, deadline: None, parent: None, observer: None, node, members }))
     }
 
     /// This job, ending also when `limit` from now has passed. Cancelling the returned one leaves this one as it is.
@@ -124,6 +134,10 @@ impl Job {
                     ErrorKind::DeadlineExceeded,
                     "the job's deadline passed: allow more time or give it less work",
                 ));
+            }
+            let ended = job.0.members.iter().map(Job::check);
+            if let Some(Err(e)) = ended.reduce(|a, b| if a.is_err() { b } else { a }) {
+                return Err(e);
             }
         }
         Ok(())
@@ -189,15 +203,8 @@ impl std::fmt::Debug for Job {
     }
 }
 
-/// The pool of the process that made it. rayon's threads do not survive `fork()`, and neither can they be joined in
-/// the child; a child therefore finds a foreign process id, leaks the pool it inherited and makes its own. An atomic
-/// pointer, because a mutex may be held by another thread at the moment of the fork.
-struct Pool {
-    pid: u32,
-    pool: rayon::ThreadPool,
-}
-
-static POOL: AtomicPtr<Pool> = AtomicPtr::new(std::ptr::null_mut());
+/// rayon's threads do not survive `fork()`, and neither can they be joined in the child.
+static POOL: PerProcess<rayon::ThreadPool> = PerProcess::new();
 static THREADS: AtomicU64 = AtomicU64::new(0);
 
 /// Sets the number of compute threads of this process; 0 means one per core. Effective if no work was done yet.
@@ -207,34 +214,17 @@ pub(crate) fn set_threads(n: usize) {
 
 /// Runs `work` on the compute pool and returns its result. Parallel loops inside use the pool's threads alone.
 pub(crate) fn compute<R: Send>(work: impl FnOnce() -> R + Send) -> Result<R> {
-    Ok(pool()?.pool.install(work))
+    Ok(pool()?.install(work))
 }
 
-fn pool() -> Result<&'static Pool> {
-    let pid = std::process::id();
-    let seen = POOL.load(Ordering::Acquire);
-    // SAFETY: a pointer once stored is never freed (see `Pool`), so it is valid for the life of the process.
-    if let Some(pool) = unsafe { seen.as_ref() }
-        && pool.pid == pid
-    {
-        return Ok(pool);
-    }
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(THREADS.load(Ordering::Acquire) as usize)
-        .thread_name(|i| format!("dubcore-{i}"))
-        .build()
-        .map_err(|e| Error::new(ErrorKind::OutOfMemory, "the compute threads could not be started").with_source(e))?;
-    let fresh = Box::into_raw(Box::new(Pool { pid, pool }));
-    match POOL.compare_exchange(seen, fresh, Ordering::AcqRel, Ordering::Acquire) {
-        // SAFETY: `fresh` came from `Box::into_raw` and is now owned by `POOL`, which never frees it.
-        Ok(_) => Ok(unsafe { &*fresh }),
-        Err(winner) => {
-            // SAFETY: `fresh` was not published, so this is its only owner.
-            drop(unsafe { Box::from_raw(fresh) });
-            // SAFETY: as for `seen`; the winner was stored by this process, for a fork in between would be in a child.
-            Ok(unsafe { &*winner })
-        }
-    }
+fn pool() -> Result<&'static rayon::ThreadPool> {
+    POOL.get(|_| {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(THREADS.load(Ordering::Acquire) as usize)
+            .thread_name(|i| format!("dubcore-{i}"))
+            .build()
+            .map_err(|e| Error::new(ErrorKind::OutOfMemory, "the compute threads could not be started").with_source(e))
+    })
 }
 
 #[cfg(test)]
@@ -249,6 +239,18 @@ mod tests {
         assert!(a.check().is_err() && b.check().is_ok() && job.check().is_ok());
         job.cancel();
         assert_eq!(b.check().unwrap_err().kind(), ErrorKind::Cancelled);
+    }
+
+    #[test]
+    fn work_for_several_ends_with_the_last() {
+        let (a, b) = (Job::new(), Job::new().timeout(Duration::from_secs(60)));
+        let both = Job::together(vec![a.clone(), b.clone()]);
+        let part = both.child("a", 1.0);
+        a.cancel();
+        assert!(both.check().is_ok() && part.check().is_ok());
+        b.cancel();
+        assert_eq!(part.check().unwrap_err().kind(), ErrorKind::Cancelled);
+        assert!(Job::together(Vec::new()).check().is_ok());
     }
 
     #[test]

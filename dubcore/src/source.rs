@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -15,7 +16,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, ErrorKind, Result};
 
-pub(crate) use blob::Blob;
+pub(crate) use blob::{Blob, Reading};
 
 /// Names a model.
 ///
@@ -24,6 +25,7 @@ pub(crate) use blob::Blob;
 /// | `micro/stt-en` | a model embedded in the library (feature `bundled`) |
 /// | `./models/x`, `/srv/x`, `~` is not expanded | a directory in Hugging Face layout |
 /// | `openai/whisper-base`, `openai/whisper-base@main` | a hub model, at a revision |
+/// | `whisper:v2`, `translation:en-es@v2` | a name that the factory knows: [`FactoryBuilder::alias`](crate::FactoryBuilder::alias) |
 ///
 /// ```
 /// use dubcore::ModelRef;
@@ -40,12 +42,21 @@ enum Kind {
     Bundled(String),
     Directory(PathBuf),
     Hub { id: String, revision: Option<String> },
+    Alias(String),
 }
 
 impl ModelRef {
     /// A directory in Hugging Face layout, absolute or relative to the working directory.
     pub fn directory(path: impl Into<PathBuf>) -> Self {
         Self(Kind::Directory(path.into()))
+    }
+
+    /// The name, if the reference is one that a factory has to look up.
+    pub(crate) fn alias(&self) -> Option<&str> {
+        match &self.0 {
+            Kind::Alias(name) => Some(name),
+            _ => None,
+        }
     }
 
     /// The revision asked for, if the reference names one.
@@ -63,7 +74,7 @@ impl FromStr for ModelRef {
     fn from_str(text: &str) -> Result<Self> {
         let wrong = |why: &str| {
             Error::argument(format!(
-                "{text:?} does not name a model ({why}): use micro/NAME, a directory starting with ./ or /, or OWNER/NAME[@REVISION]"
+                "{text:?} does not name a model ({why}): use micro/NAME, a directory starting with ./ or /, OWNER/NAME[@REVISION], or a known NAME:VERSION"
             ))
         };
         if text.starts_with(['/', '.']) || Path::new(text).is_absolute() {
@@ -76,6 +87,12 @@ impl FromStr for ModelRef {
             let ok = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
             !part.is_empty() && part.len() <= 96 && part.chars().all(ok) && !part.starts_with(['.', '-']) && !part.contains("..")
         };
+        if let Some((group, rest)) = text.split_once(':') {
+            return match plain(group) && rest.split('@').all(plain) {
+                true => Ok(Self(Kind::Alias(text.to_string()))),
+                false => Err(wrong("a name with a version is NAME:VERSION or NAME:WHAT@VERSION")),
+            };
+        }
         let (id, revision) = match text.split_once('@') {
             Some((id, revision)) => (id, Some(revision)),
             None => (text, None),
@@ -105,6 +122,7 @@ impl fmt::Display for ModelRef {
             Kind::Directory(path) => write!(f, "./{}", path.display()),
             Kind::Hub { id, revision: None } => f.write_str(id),
             Kind::Hub { id, revision: Some(revision) } => write!(f, "{id}@{revision}"),
+            Kind::Alias(name) => f.write_str(name),
         }
     }
 }
@@ -126,6 +144,7 @@ pub(crate) struct ModelFiles {
     root: Root,
     /// Hash of every file read so far, in the order of reading: what the model is, to the bit.
     hash: Mutex<blake3::Hasher>,
+    reading: Arc<Reading>,
 }
 
 enum Root {
@@ -149,22 +168,32 @@ impl ModelFiles {
             Kind::Bundled(name) => embedded(name)?,
             Kind::Directory(path) => directory(path, path)?,
             Kind::Hub { id, revision } => hub_cache(&hf_hub::Cache::from_env(), id, revision.as_deref())?,
+            Kind::Alias(name) => return Err(Error::internal(format!("{name} was not looked up"))),
         };
-        Ok(Self { name: model.to_string(), root, hash: Mutex::default() })
+        Ok(Self::new(model.to_string(), root))
+    }
+
+    fn new(name: String, root: Root) -> Self {
+        Self { name, root, hash: Mutex::default(), reading: Arc::default() }
+    }
+
+    /// How much was read.
+    pub(crate) fn reading(&self) -> &Arc<Reading> {
+        &self.reading
     }
 
     /// A model that a test or a fuzzer made up.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn in_memory(files: &[(&str, &[u8])]) -> Self {
         let root = Root::Memory(files.iter().map(|(name, bytes)| (name.to_string(), bytes.to_vec())).collect());
-        Self { name: "./in-memory".into(), root, hash: Mutex::default() }
+        Self::new("./in-memory".into(), root)
     }
 
     /// The files of a hub model in another cache than the environment's.
     #[cfg(test)]
     pub(crate) fn cached(cache: &Path, id: &str) -> Result<Self> {
         let root = hub_cache(&hf_hub::Cache::new(cache.to_path_buf()), id, None)?;
-        Ok(Self { name: id.into(), root, hash: Mutex::default() })
+        Ok(Self::new(id.into(), root))
     }
 
     /// The model's reference, for messages.
@@ -181,11 +210,15 @@ impl ModelFiles {
     fn open_up_to(&self, file: &str, most: u64) -> Result<Option<Blob>> {
         let blob = match &self.root {
             Root::Embedded(files) => files.iter().find(|(name, _)| *name == file).map(|(_, bytes)| Blob::bytes(*bytes)),
-            Root::Directory { path, within } => open_within(&path.join(file), within, most)?,
+            Root::Directory { path, within } => open_within(&path.join(file), within, most, &self.reading)?,
             #[cfg(any(test, fuzzing))]
             Root::Memory(files) => files.iter().find(|(name, _)| name == file).map(|(_, bytes)| Blob::bytes(bytes.clone())),
         };
         let Some(blob) = blob else { return Ok(None) };
+        // Beside the weights the other files are nothing.
+        if file.ends_with(".safetensors") {
+            self.reading.expect(blob.len());
+        }
         let mut hash = self.hash.lock();
         hash.update(file.as_bytes());
         hash.update(&blob.len().to_le_bytes());
@@ -349,7 +382,7 @@ fn hub_cache(cache: &hf_hub::Cache, id: &str, revision: Option<&str>) -> Result<
 }
 
 /// Opens a file whose real place must be inside `within`; `None` if there is none.
-fn open_within(path: &Path, within: &Path, most: u64) -> Result<Option<Blob>> {
+fn open_within(path: &Path, within: &Path, most: u64, reading: &Arc<Reading>) -> Result<Option<Blob>> {
     let failed = |e: io::Error| Error::new(ErrorKind::Io, format!("cannot read {}", path.display())).with_source(e);
     let real = match path.canonicalize() {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -369,7 +402,7 @@ fn open_within(path: &Path, within: &Path, most: u64) -> Result<Option<Blob>> {
         let what = format!("{} has {} bytes, over the limit of {most}", path.display(), meta.len());
         return Err(Error::new(ErrorKind::LimitExceeded, what));
     }
-    Ok(Some(Blob::file(file, meta.len())))
+    Ok(Some(Blob::file(file, meta.len(), reading.clone())))
 }
 
 #[cfg(test)]
@@ -378,13 +411,40 @@ mod tests {
 
     #[test]
     fn references_round_trip() {
-        for text in ["micro/stt-en", "openai/whisper-base", "openai/whisper-base@refs/pr/1", "gpt2", "./a/b", "../a", "/srv/m"] {
+        for text in [
+            "micro/stt-en",
+            "openai/whisper-base",
+            "openai/whisper-base@refs/pr/1",
+            "gpt2",
+            "./a/b",
+            "../a",
+            "/srv/m",
+            "whisper:v2",
+            "translation:en-es@v2",
+        ] {
             assert_eq!(text.parse::<ModelRef>().unwrap().to_string(), text);
         }
         assert_eq!(ModelRef::directory("a/b").to_string(), "./a/b");
-        for text in
-            ["", "a/b/c", "a/../b", "a/..", "micro/x@main", "a b", "a/b@", "a/b@../x", "-a/b", "é/b", "micro/", "a\0/b", "/a\0"]
-        {
+        for text in [
+            "",
+            "a/b/c",
+            "a/../b",
+            "a/..",
+            "micro/x@main",
+            "a b",
+            "a/b@",
+            "a/b@../x",
+            "-a/b",
+            "é/b",
+            "micro/",
+            "a\0/b",
+            "/a\0",
+            "a:",
+            ":a",
+            "a:b:c",
+            "a/b:c",
+            "a:b@",
+        ] {
             assert_eq!(text.parse::<ModelRef>().unwrap_err().kind(), ErrorKind::InvalidArgument, "{text:?}");
         }
     }
@@ -428,7 +488,7 @@ mod tests {
         let cache = hf_hub::Cache::new(dir.path().to_path_buf());
         for revision in [None, Some("main"), Some("abc123")] {
             let root = hub_cache(&cache, "owner/name", revision).unwrap();
-            let files = ModelFiles { name: "owner/name".into(), root, hash: Mutex::default() };
+            let files = ModelFiles::new("owner/name".into(), root);
             assert_eq!(&*files.read("config.json").unwrap(), b"{}");
             assert_eq!(files.read("vocab.json").unwrap_err().kind(), ErrorKind::ModelCorrupt);
         }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::audio::{Audio, Span};
 use crate::device::Device;
@@ -96,7 +96,7 @@ impl StageInfo {
 
 /// How a result came about.
 #[non_exhaustive]
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Metadata {
     /// Wall-clock time spent.
     pub processing_time: Duration,
@@ -283,7 +283,7 @@ impl SttOptions {
 
 /// A word and when it is said.
 #[non_exhaustive]
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Word {
     /// The word, with the punctuation that clings to it.
     pub text: String,
@@ -303,7 +303,7 @@ impl Word {
 
 /// A piece of speech and what was said.
 #[non_exhaustive]
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Segment {
     /// When it is said, from the beginning of the audio.
     #[serde(flatten)]
@@ -339,7 +339,7 @@ impl Segment {
 
 /// What was said in an audio.
 #[non_exhaustive]
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Transcript {
     /// The language spoken.
     pub language: Lang,
@@ -404,7 +404,7 @@ impl TranslateOptions {
 
 /// A translated text.
 #[non_exhaustive]
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Translation {
     /// The translation.
     pub text: String,
@@ -497,5 +497,18 @@ impl Speech {
 impl Serialize for Span {
     fn serialize<S: serde::Serializer>(&self, s: S) -> std::result::Result<S::Ok, S::Error> {
         BTreeMap::from([("start", self.start.as_secs_f64()), ("end", self.end.as_secs_f64())]).serialize(s)
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Seconds {
+            start: f64,
+            end: f64,
+        }
+        let Seconds { start, end } = Seconds::deserialize(d)?;
+        let time = |seconds| Duration::try_from_secs_f64(seconds).map_err(serde::de::Error::custom);
+        Ok(Self::new(time(start)?, time(end)?))
     }
 }

@@ -1,85 +1,101 @@
 //! The locks and atomics that the concurrency code uses, in one place, so that a model checker can stand in for them: built
 //! with `--cfg loom`, as only `loom/` does, they are loom's, which runs threads in every order that matters.
+//!
+//! They are the standard library's, without poisoning, and not parking_lot's: its locks share one table in the process, and a
+//! child that is forked while another thread is at that table could wait for ever. Where nobody ever waits for a lock,
+//! parking_lot's do.
 
+use std::ops::{Deref, DerefMut};
 #[cfg(not(loom))]
-mod real {
-    pub(crate) use parking_lot::{Condvar, Mutex, RwLock, RwLockWriteGuard};
-    pub(crate) use std::sync::Arc;
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
-}
+use std::sync::PoisonError;
+use std::time::Duration;
 
-/// loom's types with parking_lot's signatures: no poisoning.
 #[cfg(loom)]
-mod real {
-    use std::ops::{Deref, DerefMut};
-    use std::time::Duration;
+use loom::sync as from;
+#[cfg(not(loom))]
+use std::sync as from;
 
-    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-    pub(crate) use loom::sync::{Arc, RwLockReadGuard, RwLockWriteGuard};
+pub(crate) use from::atomic::{AtomicBool, AtomicU64, Ordering};
+pub(crate) use from::{Arc, RwLockReadGuard, RwLockWriteGuard};
 
-    const UNPOISONED: &str = "a panic ends the model";
+/// A panic while a lock is held leaves what it protects whole: all critical sections are written so.
+#[cfg(not(loom))]
+fn whole<G>(result: Result<G, PoisonError<G>>) -> G {
+    result.unwrap_or_else(PoisonError::into_inner)
+}
 
-    pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
+#[cfg(loom)]
+fn whole<G, E: std::fmt::Debug>(result: Result<G, E>) -> G {
+    result.expect("a panic ends the model")
+}
 
-    /// Empty only while its owner waits.
-    pub(crate) struct MutexGuard<'a, T>(Option<loom::sync::MutexGuard<'a, T>>);
+#[derive(Default)]
+pub(crate) struct Mutex<T>(from::Mutex<T>);
 
-    impl<T> Mutex<T> {
-        pub(crate) fn new(value: T) -> Self {
-            Self(loom::sync::Mutex::new(value))
-        }
+/// Empty only while its owner waits.
+pub(crate) struct MutexGuard<'a, T>(Option<from::MutexGuard<'a, T>>);
 
-        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-            MutexGuard(Some(self.0.lock().expect(UNPOISONED)))
-        }
+const OWNED: &str = "its owner does not wait";
+
+impl<T> Mutex<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(from::Mutex::new(value))
     }
 
-    impl<T> Deref for MutexGuard<'_, T> {
-        type Target = T;
-
-        fn deref(&self) -> &T {
-            self.0.as_deref().expect("its owner does not wait")
-        }
-    }
-
-    impl<T> DerefMut for MutexGuard<'_, T> {
-        fn deref_mut(&mut self) -> &mut T {
-            self.0.as_deref_mut().expect("its owner does not wait")
-        }
-    }
-
-    pub(crate) struct Condvar(loom::sync::Condvar);
-
-    impl Condvar {
-        pub(crate) fn new() -> Self {
-            Self(loom::sync::Condvar::new())
-        }
-
-        pub(crate) fn notify_all(&self) {
-            self.0.notify_all();
-        }
-
-        /// Waits without end: in a model no time passes, and a wake-up that is lost becomes a deadlock, which loom reports.
-        pub(crate) fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, _: Duration) {
-            guard.0 = guard.0.take().map(|g| self.0.wait(g).expect(UNPOISONED));
-        }
-    }
-
-    pub(crate) struct RwLock<T>(loom::sync::RwLock<T>);
-
-    impl<T> RwLock<T> {
-        pub(crate) fn new(value: T) -> Self {
-            Self(loom::sync::RwLock::new(value))
-        }
-
-        pub(crate) fn read(&self) -> RwLockReadGuard<'_, T> {
-            self.0.read().expect(UNPOISONED)
-        }
-
-        pub(crate) fn write(&self) -> RwLockWriteGuard<'_, T> {
-            self.0.write().expect(UNPOISONED)
-        }
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        MutexGuard(Some(whole(self.0.lock())))
     }
 }
 
-pub(crate) use real::*;
+impl<T> Deref for MutexGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.0.as_deref().expect(OWNED)
+    }
+}
+
+impl<T> DerefMut for MutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.0.as_deref_mut().expect(OWNED)
+    }
+}
+
+pub(crate) struct Condvar(from::Condvar);
+
+impl Condvar {
+    pub(crate) fn new() -> Self {
+        Self(from::Condvar::new())
+    }
+
+    pub(crate) fn notify_all(&self) {
+        self.0.notify_all();
+    }
+
+    #[cfg(not(loom))]
+    pub(crate) fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, time: Duration) {
+        guard.0 = guard.0.take().map(|g| whole(self.0.wait_timeout(g, time)).0);
+    }
+
+    /// Waits without end: in a model no time passes, and a wake-up that is lost becomes a deadlock, which loom reports.
+    #[cfg(loom)]
+    pub(crate) fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, _: Duration) {
+        guard.0 = guard.0.take().map(|g| whole(self.0.wait(g)));
+    }
+}
+
+pub(crate) struct RwLock<T>(from::RwLock<T>);
+
+impl<T> RwLock<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(from::RwLock::new(value))
+    }
+
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, T> {
+        whole(self.0.read())
+    }
+
+    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, T> {
+        whole(self.0.write())
+    }
+}

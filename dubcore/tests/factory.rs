@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use common::*;
 use dubcore::{
-    Admission, CachePolicy, Decision, ErrorKind, Factory, Job, KeepAll, LoadOptions, Lru, MemoryBudget, ModelRef, Result,
-    Snapshot, Tts, TtsOptions,
+    Admission, CachePolicy, Decision, ErrorKind, Factory, Job, KeepAll, Lang, LoadOptions, Lru, MemoryBudget, ModelRef, NoCache,
+    OwnModel, Result, Snapshot, TranslateOptions, Tts, TtsOptions,
 };
 
 /// A policy made of a closure.
@@ -226,9 +226,9 @@ fn lru_evicts_the_longest_unused_and_handles_load_again() {
     assert_eq!(loaded(&factory), left);
     assert!(factory.status().residents.iter().all(|r| r.pinned == (r.key.model == copies[2].model())));
     // By hand it can be unloaded for all that.
-    factory.unload(&copies[2].model()).unwrap();
+    factory.unload(&copies[2].model(), &Job::new()).unwrap();
     assert_eq!(loaded(&factory), [copies[0].model()]);
-    factory.unload(&copies[2].model()).unwrap();
+    factory.unload(&copies[2].model(), &Job::new()).unwrap();
     assert_eq!(say(&third), want);
 }
 
@@ -303,18 +303,17 @@ fn what_is_in_use_stays() {
         let (own, other) = (copies[0].model(), copies[1].model());
         let job = Job::new().observe(move |_| {
             let in_use = inner.status().residents.iter().find(|r| r.key.model == own).map(|r| r.in_use);
-            let unload = inner.unload(&own).err().map(|e| e.kind());
             inner.preload(std::slice::from_ref(&other), &LoadOptions::default(), &Job::new()).remove(0).unwrap();
-            sink.lock().unwrap().push((in_use, unload, inner.sweep(), loaded(&inner).contains(&own)));
+            sink.lock().unwrap().push((in_use, inner.sweep(), loaded(&inner).contains(&own)));
         });
         let spoken = voice.synthesize(&["agua", "pan"], &TtsOptions::default(), &job);
         assert!(spoken.iter().all(Result::is_ok));
         let seen = seen.lock().unwrap().clone();
         assert_eq!(seen.len(), 2);
-        assert!(seen.iter().all(|(in_use, unload, _, there)| *in_use == Some(1) && *unload == Some(ErrorKind::Busy) && *there));
+        assert!(seen.iter().all(|(in_use, _, there)| *in_use == Some(1) && *there));
         // Afterwards it may go.
-        factory.unload(&copies[0].model()).unwrap();
-        factory.unload(&copies[1].model()).unwrap();
+        factory.unload(&copies[0].model(), &Job::new()).unwrap();
+        factory.unload(&copies[1].model(), &Job::new()).unwrap();
         assert_eq!((factory.status().bytes, factory.status().residents.len()), (0, 0));
         assert_eq!(say(&voice), want);
     });
@@ -341,13 +340,18 @@ fn use_goes_on_during_evictions() {
                         match (i + t) % 4 {
                             0 => assert!(factory.sweep() <= models.len()),
                             1 => {
-                                let unloaded = factory.unload(&models[t % models.len()]);
+                                let wait = Job::new().timeout(Duration::from_millis(i as u64 % 3 * 10));
+                                let unloaded = factory.unload(&models[t % models.len()], &wait);
                                 assert!(unloaded.map_or_else(|e| e.kind() == ErrorKind::Busy, |()| true));
                             }
                             2 => {
                                 factory.pin(&models[0], i % 2 == 0);
                             }
-                            _ => assert!(factory.status().residents.len() <= models.len()),
+                            _ => {
+                                // What was unloaded in use is counted beside what was loaded in its place.
+                                let status = factory.status();
+                                assert!(status.residents.iter().filter(|r| !r.leaving).count() <= models.len());
+                            }
                         }
                     }
                 })
@@ -357,7 +361,8 @@ fn use_goes_on_during_evictions() {
         factory.pin(&copies[0].model(), false);
         factory.sweep();
         let status = factory.status();
-        assert!(status.residents.len() <= 1 && status.residents.iter().all(|r| r.in_use == 0), "{status:?}");
+        let left = status.residents.iter();
+        assert!(left.len() <= 1 && left.clone().all(|r| r.in_use == 0 && !r.leaving), "{status:?}");
         assert_eq!(status.loads, status.evictions + status.residents.len() as u64);
     });
 }
@@ -376,7 +381,7 @@ fn policies_may_call_the_factory() {
             for r in now.residents {
                 factory.pin(&r.key.model, true);
                 factory.pin(&r.key.model, false);
-                factory.unload(&r.key.model).unwrap();
+                factory.unload(&r.key.model, &Job::new()).unwrap();
             }
             // Even a load of another model, whose own turn with the policy is nested in this one.
             if count.fetch_add(1, Ordering::SeqCst) == 0 {
@@ -416,7 +421,173 @@ fn what_is_used_once_goes_at_once() {
     let factory = factory(Ask(|_: &Snapshot<'_>| Decision { evict: Vec::new(), newcomer: Admission::UseOnce }));
     let voice = tts(&factory, &copy.model()).unwrap();
     assert_eq!(say(&voice), say(&voice));
-    assert_eq!((factory.status().loads, factory.status().bytes), (3, 0));
+    assert_eq!(factory.status().loads, 3);
+    // The thread that loaded it may have been the last to let go of it.
+    eventually(|| factory.status().bytes == 0);
+    let factory = self::factory(NoCache);
+    let voice = tts(&factory, &copy.model()).unwrap();
+    assert_eq!(say(&voice), say(&voice));
+    assert_eq!(factory.status().loads, 3);
+    eventually(|| factory.status().residents.is_empty());
+}
+
+fn eventually(what: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !what() {
+        assert!(began.elapsed() < Duration::from_secs(10), "it did not come to that");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A voice of the host's own that says nothing for as long as the door is closed.
+fn held_voice(door: &Arc<Door>) -> OwnModel {
+    let door = door.clone();
+    OwnModel::tts(Arc::new(Say(move |_: &str, _: &Job| {
+        door.pass();
+        Some(Ok(0.1))
+    })))
+    .bytes(1_000)
+}
+
+#[test]
+fn what_is_unloaded_in_use_goes_when_its_call_ends() {
+    within(60, || {
+        let (door, made) = (Arc::new(Door::default()), Arc::new(AtomicUsize::new(0)));
+        let (at_door, count) = (door.clone(), made.clone());
+        let own = model("own/voice");
+        let factory = Factory::builder().policy(KeepAll).own_model(own.clone(), move || {
+            count.fetch_add(1, Ordering::SeqCst);
+            Ok(held_voice(&at_door))
+        });
+        let factory = factory.build().unwrap();
+        let voice = tts(&factory, &own).unwrap();
+        let speaking = std::thread::spawn({
+            let voice = voice.clone();
+            move || voice.synthesize(&["a"], &TtsOptions::default(), &Job::new()).remove(0).map(drop)
+        });
+        eventually(|| factory.status().residents[0].in_use == 1);
+        let brief = || Job::new().timeout(Duration::from_millis(30));
+        for busy in [factory.unload(&own, &brief()), factory.clear(&brief())] {
+            // The second one finds nothing that is not leaving already.
+            assert!(busy.map_or_else(|e| e.kind() == ErrorKind::Busy && e.to_string().contains("own/voice"), |()| true));
+        }
+        let status = factory.status();
+        assert!(status.residents[0].leaving && status.bytes == 1_000 && status.evictions == 1, "{status:?}");
+        // Whoever comes now gets a new one, beside it.
+        let other = tts(&factory, &own).unwrap();
+        assert_eq!((made.load(Ordering::SeqCst), factory.status().bytes), (2, 2_000));
+        factory.unload(&own, &Job::new()).unwrap();
+        assert_eq!(factory.status().bytes, 1_000);
+        door.open();
+        speaking.join().unwrap().unwrap();
+        eventually(|| factory.status().residents.is_empty());
+        // Both handles are good still.
+        for voice in [voice, other] {
+            assert!(!say(&voice).is_empty());
+        }
+        assert_eq!(made.load(Ordering::SeqCst), 3);
+        factory.pin(&own, true);
+        factory.clear(&Job::new()).unwrap();
+        assert!(factory.status().residents.is_empty());
+    });
+}
+
+#[test]
+fn a_thousand_callers_of_one_cold_model_load_it_once() {
+    within(120, || {
+        let (door, made, failing) = (Arc::new(Door::default()), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let (at_door, count, fail) = (door.clone(), made.clone(), failing.clone());
+        let own = model("own/voice");
+        let factory = Factory::builder().policy(KeepAll).own_model(own.clone(), move || {
+            count.fetch_add(1, Ordering::SeqCst);
+            at_door.pass();
+            match fail.load(Ordering::SeqCst) {
+                true => Err(error(ErrorKind::ModelCorrupt)),
+                false => Ok(OwnModel::tts(plain_mouth())),
+            }
+        });
+        let factory = factory.build().unwrap();
+        for (fails, loads) in [(true, 1), (false, 2)] {
+            failing.store(fails, Ordering::SeqCst);
+            *door.0.lock().unwrap() = false;
+            let callers: Vec<_> = (0..1_000)
+                .map(|_| {
+                    let (factory, own) = (factory.clone(), own.clone());
+                    std::thread::Builder::new().stack_size(256 << 10).spawn(move || tts(&factory, &own).map(|v| say(&v))).unwrap()
+                })
+                .collect();
+            eventually(|| factory.status().loading.iter().any(|l| l.model == own && l.waiting == 1_000));
+            assert!(factory.status().residents.is_empty());
+            door.open();
+            for caller in callers {
+                match caller.join().unwrap() {
+                    Ok(sound) => assert!(!fails && !sound.is_empty()),
+                    Err(e) => assert!(fails && e.kind() == ErrorKind::ModelCorrupt, "{e}"),
+                }
+            }
+            assert_eq!(made.load(Ordering::SeqCst), loads);
+        }
+    });
+}
+
+#[test]
+fn names_with_versions_stand_for_models() {
+    let (a, b) = (ModelCopy::new("tts-es"), ModelCopy::new("tts-es"));
+    let name = |text: &str| model(text);
+    let factory = Factory::builder()
+        .policy(KeepAll)
+        .alias(&name("voice:es@v1"), a.model())
+        .alias(&name("voice:es@v2"), b.model())
+        .alias(&name("voice:default"), name("voice:es@v2"))
+        .alias(&name("round:a"), name("round:b"))
+        .alias(&name("round:b"), name("round:a"))
+        .own_model(name("voice:own"), || Ok(OwnModel::tts(plain_mouth())))
+        .build()
+        .unwrap();
+    // Two versions side by side; two names of one model share it.
+    let voices: Vec<_> = ["voice:es@v1", "voice:es@v2", "voice:default"].map(|n| tts(&factory, &name(n)).unwrap()).into();
+    assert_eq!(factory.status().loads, 2);
+    assert_eq!(voices.iter().map(|v| v.info().model).collect::<Vec<_>>()[1..], [b.model().to_string(), b.model().to_string()]);
+    assert!(factory.pin(&name("voice:default"), true));
+    assert_eq!(factory.status().residents.iter().find(|r| r.pinned).unwrap().key.model, b.model());
+    assert!(!say(&tts(&factory, &name("voice:own")).unwrap()).is_empty());
+    factory.unload(&name("voice:es@v1"), &Job::new()).unwrap();
+    assert!(!loaded(&factory).contains(&a.model()));
+    // One that nobody knows: the error names those that it may have been meant.
+    let e = tts(&factory, &name("voice:es@v3")).err().unwrap();
+    assert_eq!(e.kind(), ErrorKind::ModelNotFound);
+    assert!(
+        ["voice:es@v1", "voice:es@v2", "voice:default", "voice:own", "voice:es"].iter().all(|n| e.to_string().contains(n)),
+        "{e}"
+    );
+    assert!(!e.to_string().contains("whisper"), "{e}");
+    assert!(tts(&factory, &name("other:x")).err().unwrap().to_string().contains("whisper:v2"));
+    assert_eq!(tts(&factory, &name("round:a")).err().unwrap().kind(), ErrorKind::InvalidArgument);
+    assert_eq!(factory.unload(&name("voice:es@v3"), &Job::new()).unwrap_err().kind(), ErrorKind::ModelNotFound);
+    assert!(!factory.pin(&name("voice:es@v3"), true));
+    // The names that every factory knows are hub models, which are not here.
+    let e = factory.stt(&name("whisper:v3"), &LoadOptions::default(), &Job::new()).err().unwrap();
+    assert!(e.kind() == ErrorKind::ModelNotFound && e.to_string().contains("openai/whisper-large-v3"), "{e}");
+}
+
+#[test]
+fn a_models_own_maker_may_fail_and_panic() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let own = model("own/pen");
+    let count = calls.clone();
+    let factory = Factory::builder().own_model(own.clone(), move || match count.fetch_add(1, Ordering::SeqCst) {
+        0 => Err(error(ErrorKind::Io)),
+        1 => panic!("no paper"),
+        _ => Ok(OwnModel::translator(plain_pen())),
+    });
+    let factory = factory.build().unwrap();
+    let ask = || factory.translator(&own, &LoadOptions::default(), &Job::new());
+    assert_eq!(ask().err().unwrap().kind(), ErrorKind::Io);
+    let e = ask().err().unwrap();
+    assert!(e.kind() == ErrorKind::Internal && e.to_string().contains("no paper"), "{e}");
+    assert!(ask().is_ok());
+    // It is what it is.
+    assert_eq!(tts(&factory, &own).err().unwrap().kind(), ErrorKind::ModelIncompatible);
 }
 
 #[test]
@@ -453,4 +624,141 @@ fn the_global_factory_is_one() {
     let e = Factory::builder().install_global().err().unwrap();
     assert_eq!(e.kind(), ErrorKind::InvalidArgument);
     assert_eq!(std::ptr::from_ref(Factory::global().unwrap()) as usize, first);
+}
+
+#[test]
+fn models_load_in_the_background_and_tell_how_far_they_are() {
+    within(120, || {
+        let (good, bad) = (ModelCopy::new("tts-es"), ModelCopy::new("tts-es"));
+        bad.write("config.json", "{}");
+        let factory = factory(KeepAll);
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let sink = seen.clone();
+        let job = Job::new().observe(move |p| sink.lock().unwrap().push(p.clone()));
+        let models = [good.model(), bad.model(), model("micro/tts-es")];
+        let preload = factory.preload_in_background(&models, &LoadOptions::default(), job).unwrap();
+        let results = preload.wait(&Job::new()).unwrap();
+        assert_eq!(results.iter().map(|(m, _)| m.clone()).collect::<Vec<_>>(), models);
+        let kinds: Vec<_> = results.iter().map(|(_, r)| r.as_ref().err().map(|e| e.kind())).collect();
+        assert_eq!(kinds, [None, Some(ErrorKind::ModelCorrupt), None]);
+        assert!(preload.is_done() && factory.status().residents.len() == 2 && factory.status().loading.is_empty());
+        let seen = seen.lock().unwrap();
+        assert!(seen.windows(2).all(|p| p[0].fraction <= p[1].fraction) && seen.last().unwrap().fraction == 1.0);
+        let names: Vec<_> = seen.last().unwrap().parts.iter().map(|(name, _)| name.clone()).collect();
+        assert_eq!(names, models.map(|m| m.to_string()));
+
+        // Who waits may give up; the loads go on. Who cancels them ends them.
+        let door = Arc::new(Door::default());
+        let at_door = door.clone();
+        let own = model("own/voice");
+        let slow = Factory::builder().own_model(own.clone(), move || {
+            at_door.pass();
+            Ok(OwnModel::tts(plain_mouth()))
+        });
+        let slow = slow.build().unwrap();
+        let preload = slow.preload_in_background(std::slice::from_ref(&own), &LoadOptions::default(), Job::new()).unwrap();
+        let brief = Job::new().timeout(Duration::from_millis(20));
+        assert_eq!(preload.wait(&brief).unwrap_err().kind(), ErrorKind::DeadlineExceeded);
+        let cancelled = slow.preload_in_background(std::slice::from_ref(&own), &LoadOptions::default(), Job::new()).unwrap();
+        cancelled.job().cancel();
+        let results = cancelled.wait(&Job::new()).unwrap();
+        assert_eq!(results[0].1.as_ref().unwrap_err().kind(), ErrorKind::Cancelled);
+        assert!(!preload.is_done());
+        door.open();
+        preload.wait(&Job::new()).unwrap().remove(0).1.unwrap();
+        assert_eq!(slow.status().loads, 1);
+    });
+}
+
+#[test]
+fn bytes_that_were_read_are_told() {
+    within(120, || {
+        let copy = ModelCopy::new("tts-es");
+        let size = copy.folder.path().join("model.safetensors").metadata().unwrap().len();
+        let door = Arc::new(Door::default());
+        let at_door = door.clone();
+        // The policy is asked when all is read.
+        let factory = factory(Ask(move |_: &Snapshot<'_>| {
+            at_door.pass();
+            Decision::keep_all()
+        }));
+        let seen = Arc::new(Mutex::new(0.0f64));
+        let sink = seen.clone();
+        let job = Job::new().observe(move |p| *sink.lock().unwrap() = p.fraction);
+        let preload = factory.preload_in_background(&[copy.model()], &LoadOptions::default(), job).unwrap();
+        let mut most = 0;
+        let began = Instant::now();
+        while most < size && began.elapsed() < Duration::from_secs(60) {
+            for l in factory.status().loading {
+                assert!((l.all_bytes == 0 || l.all_bytes == size) && l.bytes <= l.all_bytes && l.bytes >= most, "{l:?}");
+                most = l.bytes;
+            }
+            // Read, it is no longer loading from files, but it is not there yet either.
+            if factory.status().loading.iter().any(|l| l.all_bytes == 0) && most > 0 {
+                break;
+            }
+        }
+        door.open();
+        preload.wait(&Job::new()).unwrap().remove(0).1.unwrap();
+        assert_eq!(*seen.lock().unwrap(), 1.0);
+        assert!(most > 0, "nothing was told while it was read");
+    });
+}
+
+#[test]
+fn warming_up_runs_every_kind_of_stage() {
+    let _turn = shared();
+    let factory = factory(KeepAll);
+    let models = ["micro/stt-en", "micro/mt-en-es", "micro/tts-es", "micro/nothing"].map(model);
+    let warm = factory.warm_up(&models, &LoadOptions::default(), &Job::new());
+    assert!(warm[..3].iter().all(|w| w.as_ref().is_ok_and(|t| *t > Duration::ZERO)), "{warm:?}");
+    assert_eq!(warm[3].as_ref().unwrap_err().kind(), ErrorKind::ModelNotFound);
+    let status = factory.status();
+    assert_eq!((status.residents.len(), status.loads), (3, 4));
+    let job = Job::new();
+    job.cancel();
+    assert_eq!(factory.warm_up(&models[..1], &LoadOptions::default(), &job).remove(0).unwrap_err().kind(), ErrorKind::Cancelled);
+}
+
+/// Settings from the environment, each time in a process of its own.
+#[test]
+fn the_environment_has_its_say() {
+    if let Ok(what) = std::env::var("DUBCORE_TEST_CHILD") {
+        match (what.as_str(), Factory::global()) {
+            ("preload", Ok(factory)) => {
+                eventually(|| factory.status().residents.len() == 2);
+            }
+            ("results", Ok(factory)) => {
+                let cache = factory.results().unwrap();
+                assert_eq!(cache.folder(), std::env::var_os("DUBCORE_RESULT_CACHE_DISK").as_deref().map(std::path::Path::new));
+                let (translator, opts) = (translator(), TranslateOptions::new(Lang::EN, Lang::ES));
+                for cached in [false, true] {
+                    let found = translator.translate(&["Good morning."], &opts, &Job::new()).remove(0).unwrap();
+                    assert_eq!(found.metadata.cached, cached);
+                }
+                assert_eq!(cache.status().entries, 1);
+            }
+            ("wrong", Err(e)) => assert!(e.kind() == ErrorKind::InvalidArgument && e.to_string().contains("DUBCORE_"), "{e}"),
+            (what, factory) => panic!("{what}: {:?}", factory.map(|f| f.status())),
+        }
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let disk = folder.path().to_str().unwrap();
+    let cases: [(&str, &[(&str, &str)]); 8] = [
+        ("preload", &[("DUBCORE_PRELOAD_MODELS", "micro/tts-es, micro/mt-en-es")]),
+        ("results", &[("DUBCORE_RESULT_CACHE", "true"), ("DUBCORE_RESULT_CACHE_SIZE", "1"), ("DUBCORE_RESULT_CACHE_DISK", disk)]),
+        ("wrong", &[("DUBCORE_PRELOAD_MODELS", "micro/tts-es,a b")]),
+        ("wrong", &[("DUBCORE_RESULT_CACHE", "maybe")]),
+        ("wrong", &[("DUBCORE_RESULT_CACHE", "true"), ("DUBCORE_RESULT_CACHE_TTL_SECONDS", "-1")]),
+        ("wrong", &[("DUBCORE_CPU_THREADS", "many")]),
+        ("wrong", &[("DUBCORE_DEVICE", "abacus")]),
+        ("wrong", &[("DUBCORE_MEMORY_BUDGET", "2 GB")]),
+    ];
+    for (what, variables) in cases {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "the_environment_has_its_say", "--nocapture"]).env("DUBCORE_TEST_CHILD", what);
+        let output = child.envs(variables.iter().copied()).output().unwrap();
+        assert!(output.status.success(), "{variables:?}\n{}", String::from_utf8_lossy(&output.stderr));
+    }
 }

@@ -177,7 +177,7 @@ fn models_that_are_no_folders() {
                 is(&path, &e.unwrap_or_else(|| panic!("{path:?} was taken")), &[ErrorKind::ModelNotFound]);
             }
             assert!(!factory.pin(&model, true));
-            factory.unload(&model).unwrap();
+            factory.unload(&model, &job).unwrap();
         }
     });
 }

@@ -1,4 +1,4 @@
-//! dubcore's `shelf`, the concurrent heart of its factory, under loom: each test is run in every order in which its
+//! dubcore's `shelf` and `gate`, the concurrent heart of its factory, under loom: each test is run in every order in which its
 //! threads may meet (up to `PREEMPTIONS` switches that nothing forced). The files are dubcore's own. It is a crate of its
 //! own because `--cfg loom` would otherwise build all that dubcore depends on again.
 //!
@@ -6,6 +6,8 @@
 #![cfg(loom)]
 #![allow(dead_code, unreachable_pub, reason = "the files serve dubcore, which uses more of them")]
 
+#[path = "../../dubcore/src/factory/gate.rs"]
+mod gate;
 #[path = "../../dubcore/src/factory/shelf.rs"]
 mod shelf;
 #[path = "../../dubcore/src/sync.rs"]
@@ -19,6 +21,7 @@ mod tests {
     use loom::sync::atomic::AtomicBool;
     use loom::thread::{self, JoinHandle};
 
+    use crate::gate::{Gate, Refused};
     use crate::shelf::{Item, Lease, Shelf, Slot};
 
     /// Defects that need more than two such switches are rare, and each one more costs ten times the time.
@@ -169,6 +172,44 @@ mod tests {
             let evicted = evictor.join().unwrap();
             // Loaded again only where it was evicted in between.
             assert!(factory.loads() <= 1 + evicted && mine.max(theirs) <= factory.loads());
+        });
+    }
+
+    #[test]
+    fn no_more_are_inside_than_there_are_slots_and_all_get_in() {
+        model(|| {
+            let gate = Gate::new(1);
+            let inside = Arc::new(loom::sync::atomic::AtomicUsize::new(0));
+            let visit = {
+                let (gate, inside) = (gate.clone(), inside.clone());
+                move || {
+                    let pass = Gate::enter(&gate, 8, || Ok::<_, Error>(())).unwrap();
+                    assert_eq!(inside.fetch_add(1, loom::sync::atomic::Ordering::SeqCst), 0, "two at once");
+                    thread::yield_now();
+                    inside.fetch_sub(1, loom::sync::atomic::Ordering::SeqCst);
+                    drop(pass);
+                }
+            };
+            let others = [thread::spawn(visit.clone()), thread::spawn(visit.clone())];
+            visit();
+            others.into_iter().for_each(|o| o.join().unwrap());
+            assert_eq!(gate.waiting(), 0);
+        });
+    }
+
+    #[test]
+    fn who_leaves_the_line_holds_up_nobody() {
+        model(|| {
+            let gate = Gate::new(1);
+            let pass = Gate::enter(&gate, 2, || Ok::<_, Error>(())).unwrap();
+            let (one, two) = (gate.clone(), gate.clone());
+            // Comes and goes again, at once or when it has looked some times.
+            let impatient = thread::spawn(move || Gate::enter(&one, 2, || Err("enough")).map(drop));
+            let patient = thread::spawn(move || Gate::enter(&two, 2, || Ok::<_, Error>(())).map(drop));
+            drop(pass);
+            assert!(matches!(impatient.join().unwrap(), Ok(()) | Err(Refused::Left("enough"))));
+            assert_eq!(patient.join().unwrap(), Ok(()));
+            assert_eq!(Gate::enter(&gate, 0, || Ok::<_, Error>(())).map(drop), Ok(()));
         });
     }
 

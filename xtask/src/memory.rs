@@ -41,6 +41,7 @@ const CHECKED: &[(&str, &str)] = &[
     ("dubcore", "subtitle::"),
     ("dubcore", "source::"),
     ("dubcore", "runtime::"),
+    ("dubcore", "process::"),
     ("dubcore", "nn::weights::"),
     ("media", ""),
     ("paths", "media_that_cannot_be_read"),

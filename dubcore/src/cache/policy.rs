@@ -1,8 +1,9 @@
 //! Which models stay loaded: a policy sees the residents and says whom to evict.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::key::ModelKey;
+use crate::stage::setters;
 
 /// A loaded model, as a policy sees it.
 #[non_exhaustive]
@@ -30,7 +31,7 @@ impl Resident {
 
 /// What a policy decides on.
 #[non_exhaustive]
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Snapshot<'a> {
     /// The loaded models, without the newcomer.
     pub residents: &'a [Resident],
@@ -74,6 +75,55 @@ impl Decision {
 pub trait CachePolicy: Send + Sync {
     /// Whom to evict, and whether the newcomer stays.
     fn decide(&self, now: &Snapshot<'_>) -> Decision;
+
+    /// This policy and another one: what either evicts goes, and a newcomer stays if both let it. The other one sees what the
+    /// first one leaves.
+    ///
+    /// ```
+    /// use dubcore::{CachePolicy, Factory, MemoryBudget, PerStage, Ttl};
+    /// use std::time::Duration;
+    /// // No more than two recognisers, none of anything unused for ten minutes, two gigabytes in all.
+    /// let policy = PerStage::default().stt(2).and(Ttl::new(Duration::from_secs(600))).and(MemoryBudget::new(2 << 30));
+    /// let factory = Factory::builder().policy(policy).build()?;
+    /// # Ok::<(), dubcore::Error>(())
+    /// ```
+    fn and<P: CachePolicy>(self, other: P) -> Both<Self, P>
+    where
+        Self: Sized,
+    {
+        Both(self, other)
+    }
+}
+
+impl<P: CachePolicy + ?Sized> CachePolicy for Box<P> {
+    fn decide(&self, now: &Snapshot<'_>) -> Decision {
+        (**self).decide(now)
+    }
+}
+
+/// Two policies in turn: see [`CachePolicy::and`].
+#[derive(Clone, Copy, Debug)]
+pub struct Both<A, B>(A, B);
+
+impl<A: CachePolicy, B: CachePolicy> CachePolicy for Both<A, B> {
+    fn decide(&self, now: &Snapshot<'_>) -> Decision {
+        let first = self.0.decide(now);
+        // One that is unloaded and still in use has the key of the one that was loaded in its place.
+        let goes = |r: &&Resident| r.is_free() && first.evict.contains(&r.key);
+        let left: Vec<Resident> = now.residents.iter().filter(|r| !goes(r)).cloned().collect();
+        // One that is used once or refused is nobody that the other one need make room for.
+        let newcomer = now.newcomer.filter(|_| first.newcomer == Admission::Keep);
+        let second = self.1.decide(&Snapshot { residents: &left, newcomer, now: now.now });
+        let newcomer = match (first.newcomer, second.newcomer) {
+            (Admission::Keep, other) => other,
+            (refused, _) => refused,
+        };
+        match newcomer {
+            // It takes no place, so nobody has to go for it; what is too old goes at the next sweep.
+            Admission::Refuse(_) => Decision { evict: Vec::new(), newcomer },
+            _ => Decision { evict: first.evict.into_iter().chain(second.evict).collect(), newcomer },
+        }
+    }
 }
 
 /// Never evicts.
@@ -83,6 +133,78 @@ pub struct KeepAll;
 impl CachePolicy for KeepAll {
     fn decide(&self, _: &Snapshot<'_>) -> Decision {
         Decision::keep_all()
+    }
+}
+
+/// Keeps nothing: a model is loaded for the calls that wait for it, and again for the next ones.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoCache;
+
+impl CachePolicy for NoCache {
+    fn decide(&self, now: &Snapshot<'_>) -> Decision {
+        Decision { evict: oldest(now.residents).map(|r| r.key.clone()).collect(), newcomer: Admission::UseOnce }
+    }
+}
+
+/// Evicts what was not used for so long. The factory asks at each load and in [`Factory::sweep`](crate::Factory::sweep).
+#[derive(Clone, Copy, Debug)]
+pub struct Ttl {
+    /// How long a model may lie idle.
+    pub idle: Duration,
+}
+
+impl Ttl {
+    /// Models may lie idle for so long.
+    pub fn new(idle: Duration) -> Self {
+        Self { idle }
+    }
+}
+
+impl CachePolicy for Ttl {
+    fn decide(&self, now: &Snapshot<'_>) -> Decision {
+        let old = oldest(now.residents).take_while(|r| now.now.saturating_duration_since(r.used) > self.idle);
+        Decision { evict: old.map(|r| r.key.clone()).collect(), newcomer: Admission::Keep }
+    }
+}
+
+/// Keeps at most so many models of each kind of stage, evicting those of the kind that were not used for longest. Default:
+/// any number.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug)]
+pub struct PerStage {
+    /// Most recognisers, at least 1.
+    pub stt: usize,
+    /// Most translators, at least 1.
+    pub translator: usize,
+    /// Most voices, at least 1.
+    pub tts: usize,
+}
+
+impl Default for PerStage {
+    fn default() -> Self {
+        Self { stt: usize::MAX, translator: usize::MAX, tts: usize::MAX }
+    }
+}
+
+setters! { PerStage:
+    /// Sets [`PerStage::stt`].
+    stt: usize,
+    /// Sets [`PerStage::translator`].
+    translator: usize,
+    /// Sets [`PerStage::tts`].
+    tts: usize,
+}
+
+impl CachePolicy for PerStage {
+    fn decide(&self, now: &Snapshot<'_>) -> Decision {
+        let mut evict = Vec::new();
+        for (kind, most) in [("stt", self.stt), ("translator", self.translator), ("tts", self.tts)] {
+            let of_kind = |r: &&Resident| r.key.model_type == kind;
+            let count = now.residents.iter().chain(now.newcomer).filter(of_kind).count();
+            let surplus = count.saturating_sub(most.max(1));
+            evict.extend(oldest(now.residents).filter(of_kind).take(surplus).map(|r| r.key.clone()));
+        }
+        Decision { evict, newcomer: Admission::Keep }
     }
 }
 
@@ -160,10 +282,12 @@ fn oldest(residents: &[Resident]) -> impl Iterator<Item = &Resident> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::time::Duration;
+
+    const KINDS: [&str; 3] = ["stt", "translator", "tts"];
 
     fn resident(i: usize, start: Instant, bytes: u64, in_use: bool, pinned: bool, used: u64) -> Resident {
-        let key = ModelKey::new(format!("model-{i}").parse().unwrap());
+        let mut key = ModelKey::new(format!("model-{i}").parse().unwrap());
+        key.model_type = KINDS[i % 3].into();
         Resident { key, bytes, in_use: in_use.into(), pinned, loaded: start, used: start + Duration::from_secs(used) }
     }
 
@@ -177,8 +301,10 @@ mod tests {
             let residents: Vec<_> =
                 models.iter().enumerate().map(|(i, m)| resident(i, start, m.0, m.1, m.2, m.3)).collect();
             let newcomer = resident(99, start, new, false, false, 99);
-            let now = Snapshot { residents: &residents, newcomer: Some(&newcomer), now: start };
-            for policy in [&MemoryBudget::new(100) as &dyn CachePolicy, &Lru { models: 3 }, &KeepAll] {
+            let time = start + Duration::from_secs(50);
+            let now = Snapshot { residents: &residents, newcomer: Some(&newcomer), now: time };
+            let ttl = Ttl::new(Duration::from_secs(20));
+            for policy in [&MemoryBudget::new(100) as &dyn CachePolicy, &Lru { models: 3 }, &KeepAll, &NoCache, &ttl] {
                 let d = policy.decide(&now);
                 for r in residents.iter().filter(|r| d.evict.contains(&r.key)) {
                     prop_assert!(r.is_free());
@@ -192,9 +318,32 @@ mod tests {
                 Admission::Keep => prop_assert!(left + new <= 100),
                 _ => prop_assert!(d.evict.is_empty()),
             }
+            let free = |of: &dyn Fn(&Resident) -> bool| residents.iter().filter(|r| r.is_free() && of(r)).count();
             let d = Lru { models: 3 }.decide(&now);
-            let free = residents.iter().filter(|r| r.is_free()).count();
-            prop_assert_eq!(d.evict.len(), free.min((residents.len() + 1).saturating_sub(3)));
+            prop_assert_eq!(d.evict.len(), free(&|_| true).min((residents.len() + 1).saturating_sub(3)));
+            prop_assert_eq!(NoCache.decide(&now), Decision { evict: NoCache.decide(&now).evict, newcomer: Admission::UseOnce });
+            prop_assert_eq!(NoCache.decide(&now).evict.len(), free(&|_| true));
+            prop_assert_eq!(ttl.decide(&now).evict.len(), free(&|r| time - r.used > ttl.idle));
+            for (i, kind) in KINDS.into_iter().enumerate() {
+                let most = PerStage::default();
+                let d = [most.stt(1), most.translator(1), most.tts(1)][i].decide(&now);
+                let of_kind = residents.iter().chain(now.newcomer).filter(|r| r.key.model_type == kind).count();
+                prop_assert_eq!(d.evict.len(), free(&|r| r.key.model_type == kind).min(of_kind.saturating_sub(1)));
+                prop_assert!(d.evict.iter().all(|key| key.model_type == kind));
+            }
+            // Together: what the first evicts, and what is then still too much for the second.
+            let both = ttl.and(MemoryBudget::new(100)).decide(&now);
+            let old = ttl.decide(&now).evict;
+            let rest: Vec<_> = residents.iter().filter(|r| !old.contains(&r.key)).cloned().collect();
+            let second = MemoryBudget::new(100).decide(&Snapshot { residents: &rest, ..now });
+            prop_assert_eq!(&both.newcomer, &second.newcomer);
+            match second.newcomer {
+                Admission::Keep => prop_assert_eq!(both.evict, [old, second.evict].concat()),
+                _ => prop_assert!(both.evict.is_empty()),
+            }
+            let never = NoCache.and(MemoryBudget::new(100)).decide(&now);
+            prop_assert_eq!(never.newcomer, Admission::UseOnce);
+            prop_assert_eq!(KeepAll.and(KeepAll).decide(&now), Decision::keep_all());
         }
     }
 }

@@ -1,48 +1,192 @@
 //! What the factory gives out: a stage that takes a lease on its model for each call.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::{Factory, Id, Lease};
-use crate::audio::Audio;
+use super::gate::{Gate, Pass, Refused};
+use super::{Factory, Id, Lease, LoadOptions};
+use crate::audio::{Audio, Span};
 use crate::backend::Stage;
-use crate::error::{Error, Result};
+use crate::cache::results::key::Key;
+use crate::error::{Error, ErrorKind, Result};
+use crate::lang::Lang;
 use crate::runtime::Job;
-use crate::stage::{Speech, StageInfo, Stt, SttOptions, Transcript, TranslateOptions, Translation, Translator, Tts, TtsOptions};
+use crate::stage::{
+    Fallback, Metadata, Speech, StageInfo, Stt, SttOptions, Transcript, TranslateOptions, Translation, Translator, Tts,
+    TtsOptions,
+};
 
+#[derive(Clone)]
 pub(super) struct Handle {
     factory: Factory,
     id: Id,
     info: StageInfo,
+    opts: LoadOptions,
 }
 
+/// A request to a recogniser, as part of a batch: its sound, and the spans of speech in it.
+pub(super) type Piece = (Audio, Vec<Span>);
+
 impl Handle {
-    pub(super) fn new(factory: Factory, id: Id, info: StageInfo) -> Self {
-        Self { factory, id, info }
+    pub(super) fn new(factory: Factory, id: Id, info: StageInfo, opts: LoadOptions) -> Self {
+        Self { factory, id, info, opts }
     }
 
-    /// Runs a call under a lease. A panic ends here, as an error.
+    /// Runs a call under a lease, when it is its turn. A panic ends here, as an error.
     fn call<R>(&self, job: &Job, call: impl FnOnce(&Stage) -> Result<R>) -> Result<R> {
+        let _pass = self.enter(job)?;
         let lease: Lease = self.factory.lease(&self.id, job)?;
         catch_unwind(AssertUnwindSafe(|| call(&lease.item().loaded.stage)))
             .unwrap_or_else(|_| Err(Error::internal(format!("model {} panicked: please report it", self.id.model))))
     }
 
+    /// Waits for its turn.
+    fn enter(&self, job: &Job) -> Result<Option<Pass>> {
+        let slots = self.opts.pool_size;
+        if slots == 0 {
+            return Ok(None);
+        }
+        let busy = |why: String| {
+            let what =
+                format!("model {} is busy, {slots} calls at once: {why}; try again later or raise pool_size", self.id.model);
+            Error::new(ErrorKind::Busy, what)
+        };
+        let began = Instant::now();
+        let check = || {
+            if self.opts.queue_timeout.is_some_and(|limit| began.elapsed() >= limit) {
+                return Err(busy(format!("waited {:.1} s", began.elapsed().as_secs_f64())));
+            }
+            job.check().map_err(|e| match e.kind() {
+                ErrorKind::DeadlineExceeded => busy("the job's deadline passed before its turn came".into()),
+                _ => e,
+            })
+        };
+        job.check()?;
+        match Gate::enter(&self.factory.gate(&self.id, slots), self.opts.queue, check) {
+            Ok(pass) => Ok(Some(pass)),
+            Err(Refused::Full(waiting)) => Err(busy(format!("{waiting} wait already"))),
+            Err(Refused::Left(e)) => Err(e),
+        }
+    }
+
+    /// One run on next to nothing.
+    pub(super) fn warm_up(&self, stage: &Stage, job: &Job) -> Result<()> {
+        let info = stage.info();
+        match stage {
+            Stage::Stt(_) => {
+                let rate = if info.sample_rate > 0 { info.sample_rate } else { 16_000 };
+                // Told where the speech is, it does not look for it: silence would be skipped.
+                let second = Audio::new(vec![0.0; rate as usize], rate)?;
+                let opts = SttOptions::default().language(info.from.first().copied()).max_tokens(4);
+                let opts = opts.spans(vec![Span::new(Duration::ZERO, second.duration())]).fallback(Fallback::none());
+                self.transcribe(&second, &opts, job).map(drop)
+            }
+            Stage::Translator(_) => {
+                let from = info.from.first().copied().unwrap_or(Lang::EN);
+                let to = info.to.iter().copied().find(|to| *to != from).unwrap_or(Lang::ES);
+                let opts = TranslateOptions::new(from, to).max_tokens(4);
+                self.translate(&["a"], &opts, job).into_iter().try_for_each(|t| t.map(drop))
+            }
+            Stage::Tts(_) => self.synthesize(&["a"], &TtsOptions::default(), job).into_iter().try_for_each(|s| s.map(drop)),
+        }
+    }
+
     /// The model's kind was checked when the handle was made, but its directory may have changed since.
     fn changed<R>(&self) -> Result<R> {
         Err(Error::new(
-            crate::error::ErrorKind::ModelIncompatible,
+            ErrorKind::ModelIncompatible,
             format!("model {} is now another kind of model than when it was asked for: ask for it again", self.id.model),
         ))
+    }
+
+    fn transcribe_now(&self, audio: &Audio, opts: &SttOptions, job: &Job) -> Result<Transcript> {
+        self.call(job, |stage| match stage {
+            Stage::Stt(s) => s.transcribe(audio, opts, job),
+            _ => self.changed(),
+        })
+    }
+
+    fn translate_now(&self, texts: &[&str], opts: &TranslateOptions, job: &Job) -> Vec<Result<Translation>> {
+        self.call(job, |stage| match stage {
+            Stage::Translator(s) => Ok(s.translate(texts, opts, job)),
+            _ => self.changed(),
+        })
+        .unwrap_or_else(|e| texts.iter().map(|_| Err(e.clone())).collect())
+    }
+
+    fn synthesize_now(&self, texts: &[&str], opts: &TtsOptions, job: &Job) -> Vec<Result<Speech>> {
+        self.call(job, |stage| match stage {
+            Stage::Tts(s) => Ok(s.synthesize(texts, opts, job)),
+            _ => self.changed(),
+        })
+        .unwrap_or_else(|e| texts.iter().map(|_| Err(e.clone())).collect())
+    }
+
+    /// Several requests as one: their sound is put end to end, and each piece of speech is recognised by itself, as it would
+    /// be alone.
+    fn transcribe_together(&self, pieces: Vec<Piece>, opts: &SttOptions, job: &Job) -> Vec<Result<Transcript>> {
+        let alone = |(audio, spans): &Piece| self.transcribe_now(audio, &opts.clone().spans(spans.clone()), job);
+        if pieces.len() > 1
+            && let Ok(transcripts) = self.end_to_end(&pieces, opts, job)
+        {
+            return transcripts.into_iter().map(Ok).collect();
+        }
+        // What failed is one request's fault and not the others'.
+        pieces.iter().map(alone).collect()
+    }
+
+    fn end_to_end(&self, pieces: &[Piece], opts: &SttOptions, job: &Job) -> Result<Vec<Transcript>> {
+        let rate = self.info.sample_rate;
+        let mut samples = Vec::new();
+        let mut spans = Vec::new();
+        let mut starts = Vec::new();
+        for (audio, parts) in pieces {
+            // Whole seconds are exact in samples and in nanoseconds, so that no span is rounded otherwise than alone.
+            let seconds = samples.len().div_ceil(rate as usize);
+            samples.resize(seconds * rate as usize, 0.0);
+            let start = Duration::from_secs(seconds as u64);
+            samples.extend_from_slice(audio.samples());
+            spans.extend(parts.iter().map(|s| s.shifted(start)));
+            starts.push(start);
+        }
+        let whole = self.transcribe_now(&Audio::new(samples, rate)?, &opts.clone().spans(spans), job)?;
+        let ends = starts.iter().skip(1).copied().chain([Duration::MAX]);
+        let own = |((audio, _), (start, end)): (&Piece, (&Duration, Duration))| {
+            let mine = whole.segments.iter().filter(|s| (*start..end).contains(&s.span.start)).cloned();
+            let segments: Vec<_> = mine
+                .map(|mut s| {
+                    s.span = Span::new(s.span.start - *start, s.span.end - *start);
+                    s.words.iter_mut().for_each(|w| w.span = Span::new(w.span.start - *start, w.span.end - *start));
+                    s
+                })
+                .collect();
+            let scores: Vec<f64> = segments.iter().filter_map(|s| s.avg_logprob).collect();
+            let mean = scores.iter().sum::<f64>() / scores.len().max(1) as f64;
+            let metadata = Metadata::new(&self.info, whole.metadata.processing_time, audio.duration());
+            let quality = (!scores.is_empty()).then(|| mean.exp());
+            let metadata = Metadata { quality, fallback: whole.metadata.fallback.clone(), ..metadata };
+            Transcript::new(whole.language, segments, metadata)
+        };
+        Ok(pieces.iter().zip(starts.iter().zip(ends)).map(own).collect())
     }
 }
 
 impl Stt for Handle {
     fn transcribe(&self, audio: &Audio, opts: &SttOptions, job: &Job) -> Result<Transcript> {
-        self.call(job, |stage| match stage {
-            Stage::Stt(s) => s.transcribe(audio, opts, job),
-            _ => self.changed(),
-        })
+        // Where the model looks for speech, shares windows or tells the language itself, the whole of the sound matters.
+        let apart = !opts.spans.is_empty() && !opts.timestamps && opts.language.is_some();
+        match self.opts.batch.filter(|_| apart && audio.rate() == self.info.sample_rate) {
+            None => self.transcribe_now(audio, opts, job),
+            Some(batching) => {
+                let (this, shared) = (self.clone(), opts.clone().spans(Vec::new()));
+                let (key, piece) = (Key::of("batch", &shared), (audio.clone(), opts.spans.clone()));
+                let batcher = self.factory.batchers(&self.id, batching).stt.clone();
+                let call = move |pieces, job: &Job| this.transcribe_together(pieces, &shared, job);
+                let lost = || Err(Error::internal("a batch left a request out"));
+                batcher.submit(key, vec![piece], job, call).pop().unwrap_or_else(lost)
+            }
+        }
     }
 
     fn info(&self) -> StageInfo {
@@ -52,11 +196,11 @@ impl Stt for Handle {
 
 impl Translator for Handle {
     fn translate(&self, texts: &[&str], opts: &TranslateOptions, job: &Job) -> Vec<Result<Translation>> {
-        self.call(job, |stage| match stage {
-            Stage::Translator(s) => Ok(s.translate(texts, opts, job)),
-            _ => self.changed(),
-        })
-        .unwrap_or_else(|e| texts.iter().map(|_| Err(e.clone())).collect())
+        let Some(batching) = self.opts.batch else { return self.translate_now(texts, opts, job) };
+        let (this, shared) = (self.clone(), opts.clone());
+        let call = move |texts: Vec<String>, job: &Job| this.translate_now(&borrowed(&texts), &shared, job);
+        let batcher = self.factory.batchers(&self.id, batching).translator.clone();
+        batcher.submit(Key::of("batch", opts), owned(texts), job, call)
     }
 
     fn info(&self) -> StageInfo {
@@ -66,11 +210,11 @@ impl Translator for Handle {
 
 impl Tts for Handle {
     fn synthesize(&self, texts: &[&str], opts: &TtsOptions, job: &Job) -> Vec<Result<Speech>> {
-        self.call(job, |stage| match stage {
-            Stage::Tts(s) => Ok(s.synthesize(texts, opts, job)),
-            _ => self.changed(),
-        })
-        .unwrap_or_else(|e| texts.iter().map(|_| Err(e.clone())).collect())
+        let Some(batching) = self.opts.batch else { return self.synthesize_now(texts, opts, job) };
+        let (this, shared) = (self.clone(), opts.clone());
+        let call = move |texts: Vec<String>, job: &Job| this.synthesize_now(&borrowed(&texts), &shared, job);
+        let batcher = self.factory.batchers(&self.id, batching).tts.clone();
+        batcher.submit(Key::of("batch", opts), owned(texts), job, call)
     }
 
     fn duration(&self, text: &str, opts: &TtsOptions, job: &Job) -> Result<Option<Duration>> {
@@ -83,4 +227,19 @@ impl Tts for Handle {
     fn info(&self) -> StageInfo {
         self.info.clone()
     }
+}
+
+fn owned(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|t| (*t).to_owned()).collect()
+}
+
+fn borrowed(texts: &[String]) -> Vec<&str> {
+    texts.iter().map(String::as_str).collect()
+}
+
+/// Those who gather requests for one model.
+pub(super) struct Batchers {
+    pub(super) stt: Arc<super::batch::Batcher<Piece, Transcript>>,
+    pub(super) translator: Arc<super::batch::Batcher<String, Translation>>,
+    pub(super) tts: Arc<super::batch::Batcher<String, Speech>>,
 }

@@ -4,7 +4,7 @@
 //! What holds at any moment:
 //! - for one key there is one load at a time, however many ask;
 //! - whoever waits for a load gets its outcome, or gives up by themselves;
-//! - what is taken off the shelf is used by nobody, then or later.
+//! - what is taken off the shelf as free is used by nobody, then or later; what is taken off in use, by nobody new.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -23,7 +23,7 @@ pub(crate) trait Item {
 
 /// Something loaded, and how it is used.
 pub(crate) struct Slot<V> {
-    pub(crate) item: V,
+    pub(crate) item: Arc<V>,
     /// Leases. Grows only under the residents' lock or beside another lease, so that what is seen as free under the lock,
     /// for writing, is free.
     in_use: AtomicU64,
@@ -31,6 +31,10 @@ pub(crate) struct Slot<V> {
 }
 
 impl<V> Slot<V> {
+    fn new(item: Arc<V>, pinned: bool) -> Self {
+        Self { item, in_use: AtomicU64::new(0), pinned: AtomicBool::new(pinned) }
+    }
+
     /// How many leases there are.
     pub(crate) fn in_use(&self) -> u64 {
         self.in_use.load(Ordering::Acquire)
@@ -56,7 +60,7 @@ pub(crate) struct Lease<V: Item>(Arc<Slot<V>>);
 impl<V: Item> Lease<V> {
     /// Of something new, which is not on a shelf yet.
     pub(crate) fn new(item: V) -> Self {
-        Self::of(Arc::new(Slot { item, in_use: AtomicU64::new(0), pinned: AtomicBool::new(false) }))
+        Self::of(Arc::new(Slot::new(Arc::new(item), false)))
     }
 
     /// To be called where nobody can be taking the slot off the shelf: under the residents' lock, or while another lease
@@ -73,6 +77,12 @@ impl<V: Item> Lease<V> {
 
     pub(crate) fn item(&self) -> &V {
         &self.0.item
+    }
+
+    /// The slot, for as long as somebody else keeps it.
+    #[cfg(not(loom))]
+    pub(crate) fn weak(&self) -> std::sync::Weak<Slot<V>> {
+        Arc::downgrade(&self.0)
     }
 }
 
@@ -103,11 +113,36 @@ pub(crate) struct Shelf<K, V: Item, E> {
     flights: Mutex<HashMap<K, Arc<Flight<V, E>>>>,
     /// How often `residents` has changed; written under their lock.
     changes: AtomicU64,
+    /// The residents, to be read without a lock; written under theirs.
+    #[cfg(not(loom))]
+    published: Published<K, V>,
 }
+
+#[cfg(not(loom))]
+type Published<K, V> = arc_swap::ArcSwap<Vec<(K, Arc<Slot<V>>)>>;
 
 impl<K: Clone + Eq + Hash, V: Item, E: Clone> Shelf<K, V, E> {
     pub(crate) fn new() -> Self {
-        Self { residents: RwLock::new(HashMap::new()), flights: Mutex::new(HashMap::new()), changes: AtomicU64::new(0) }
+        Self::with(HashMap::new())
+    }
+
+    fn with(residents: HashMap<K, Arc<Slot<V>>>) -> Self {
+        Self {
+            #[cfg(not(loom))]
+            published: arc_swap::ArcSwap::from_pointee(residents.iter().map(|(k, s)| (k.clone(), s.clone())).collect()),
+            residents: RwLock::new(residents),
+            flights: Mutex::new(HashMap::new()),
+            changes: AtomicU64::new(0),
+        }
+    }
+
+    /// A shelf for a child of the process that this one belongs to. It has the same things on it, used by nobody, since the
+    /// other threads are gone; and nothing in flight. No lock of this one is touched.
+    #[cfg(not(loom))]
+    pub(crate) fn inherit(&self) -> Self {
+        let inherited = self.published.load();
+        let again = |slot: &Slot<V>| Arc::new(Slot::new(slot.item.clone(), slot.pinned()));
+        Self::with(inherited.iter().map(|(key, slot)| (key.clone(), again(slot))).collect())
     }
 
     /// A lease on what has this key. Where it is not there, `launch` is to see to it that it is loaded, on another thread,
@@ -172,9 +207,24 @@ impl<K: Clone + Eq + Hash, V: Item, E: Clone> Shelf<K, V, E> {
         (residents.values().map(|slot| each(slot)).collect(), self.changes.load(Ordering::Acquire))
     }
 
+    /// What is being loaded, and how many wait for it.
+    pub(crate) fn loading(&self) -> Vec<(K, usize)> {
+        let flights: Vec<_> = self.flights.lock().iter().map(|(key, flight)| (key.clone(), flight.clone())).collect();
+        let waiting = |flight: &Flight<V, E>| match *flight.state.lock() {
+            State::Loading(waiting) => waiting,
+            _ => 0,
+        };
+        flights.into_iter().map(|(key, flight)| (key, waiting(&flight))).collect()
+    }
+
     /// The residents, to be changed.
     pub(crate) fn residents(&self) -> Residents<'_, K, V> {
-        Residents { map: self.residents.write(), changes: &self.changes }
+        Residents {
+            map: self.residents.write(),
+            changes: &self.changes,
+            #[cfg(not(loom))]
+            published: &self.published,
+        }
     }
 }
 
@@ -208,6 +258,8 @@ impl<V: Item, E: Clone> Flight<V, E> {
 pub(crate) struct Residents<'a, K, V> {
     map: RwLockWriteGuard<'a, HashMap<K, Arc<Slot<V>>>>,
     changes: &'a AtomicU64,
+    #[cfg(not(loom))]
+    published: &'a Published<K, V>,
 }
 
 impl<K: Clone + Eq + Hash, V: Item> Residents<'_, K, V> {
@@ -223,15 +275,23 @@ impl<K: Clone + Eq + Hash, V: Item> Residents<'_, K, V> {
     /// Puts something new among them.
     pub(crate) fn insert(&mut self, key: K, lease: &Lease<V>) {
         self.map.insert(key, lease.0.clone());
-        self.changes.fetch_add(1, Ordering::AcqRel);
+        self.changed(1);
     }
 
-    /// Takes out those that `which` names, which must not name one in use: a lease stays good, but what is leased would no
-    /// longer be counted. To be dropped when the lock is released, for that takes time.
+    fn changed(&self, times: u64) {
+        self.changes.fetch_add(times, Ordering::AcqRel);
+        #[cfg(not(loom))]
+        if times > 0 {
+            self.published.store(std::sync::Arc::new(self.map.iter().map(|(k, s)| (k.clone(), s.clone())).collect()));
+        }
+    }
+
+    /// Takes out those that `which` names. A lease on one of them stays good, but the shelf no longer knows of it. To be
+    /// dropped when the lock is released, for that takes time.
     pub(crate) fn take(&mut self, which: impl Fn(&Slot<V>) -> bool) -> Vec<Arc<Slot<V>>> {
         let keys: Vec<K> = self.map.iter().filter(|(_, slot)| which(slot)).map(|(key, _)| key.clone()).collect();
         let gone: Vec<_> = keys.iter().filter_map(|key| self.map.remove(key)).collect();
-        self.changes.fetch_add(gone.len() as u64, Ordering::AcqRel);
+        self.changed(gone.len() as u64);
         gone
     }
 }

@@ -2,6 +2,7 @@
 
 use candle_core::Tensor;
 
+use super::elementwise::add;
 use super::layers::Activation;
 use super::weights::Weights;
 use super::{Ctx, Signal};
@@ -45,7 +46,7 @@ impl Conv1d {
         let s = self.spec;
         let y = x.0.conv1d(&self.kernel, s.padding, s.stride, s.dilation, s.groups)?;
         Ok(Signal(match &self.bias {
-            Some(bias) => y.broadcast_add(bias)?,
+            Some(bias) => add(&y, bias)?,
             None => y,
         }))
     }

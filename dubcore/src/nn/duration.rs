@@ -1,6 +1,7 @@
 //! Duration predictors of VITS: how many frames each token takes, as a logarithm.
 
 use super::conv::ConvSpec;
+use super::elementwise::add;
 use super::layers::{Activation, LayerNorm};
 use super::rows::RowConv;
 use super::spline::Spline;
@@ -212,7 +213,7 @@ impl DepthSeparableLayer {
 /// `x` plus the projection of the speaker's vector, in each step.
 fn condition(ctx: &Ctx<'_>, x: Act, project: Option<&RowConv>, speaker: Option<&Act>) -> Result<Act> {
     match (project, speaker) {
-        (Some(project), Some(vector)) => Ok(Act(x.0.broadcast_add(&project.forward(ctx, vector)?.0)?)),
+        (Some(project), Some(vector)) => Ok(Act(add(&x.0, &project.forward(ctx, vector)?.0)?)),
         _ => Ok(x),
     }
 }

@@ -1,7 +1,9 @@
 //! The small layers: linear, layer norm, embedding, activation functions.
 
+use candle_core::cpu::erf::erf_f32;
 use candle_core::{D, Device, Tensor};
 
+use super::elementwise::{add, map};
 use super::weights::Weights;
 use super::{Act, Ctx};
 use crate::error::{Error, ErrorKind, Result};
@@ -30,7 +32,7 @@ impl Linear {
         let (b, t, c) = x.dims3()?;
         let y = x.reshape((b * t, c))?.matmul(&self.weight.t()?)?;
         let y = match &self.bias {
-            Some(bias) => y.broadcast_add(bias)?,
+            Some(bias) => add(&y, bias)?,
             None => y,
         };
         Ok(y.reshape((b, t, ()))?)
@@ -99,7 +101,7 @@ impl Embedding {
                 format!("{} positions exceed the model's {}", from + t, self.table.dim(0)?),
             ));
         }
-        Ok(Act(x.0.broadcast_add(&self.table.narrow(0, from, t)?)?))
+        Ok(Act(add(&x.0, &self.table.narrow(0, from, t)?)?))
     }
 }
 
@@ -134,13 +136,14 @@ impl Activation {
     }
 
     pub(in crate::nn) fn apply(self, x: &Tensor) -> Result<Tensor> {
-        Ok(match self {
-            Self::Relu => x.relu()?,
-            Self::Gelu => x.gelu_erf()?,
-            Self::GeluTanh => x.gelu()?,
-            Self::Silu => x.silu()?,
-            Self::Tanh => x.tanh()?,
-        })
+        let root = std::f32::consts::FRAC_2_SQRT_PI * std::f32::consts::FRAC_1_SQRT_2;
+        match self {
+            Self::Relu => map(x, |v| v.max(0.0)),
+            Self::Gelu => map(x, |v| (erf_f32(v * std::f32::consts::FRAC_1_SQRT_2) + 1.0) * 0.5 * v),
+            Self::GeluTanh => map(x, |v| 0.5 * v * (1.0 + (root * v * (1.0 + 0.044_715 * v * v)).tanh())),
+            Self::Silu => map(x, |v| v / (1.0 + (-v).exp())),
+            Self::Tanh => map(x, f32::tanh),
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 pub(crate) mod conv;
 pub(crate) mod decode;
 pub(crate) mod duration;
+mod elementwise;
 pub(crate) mod flow;
 pub(crate) mod hifigan;
 pub(crate) mod layers;

@@ -4,6 +4,7 @@
 use candle_core::{DType, Device, Tensor};
 
 use super::decode::Model;
+use super::elementwise::add;
 use super::layers::{Activation, Embedding, LayerNorm, Linear, softmax};
 use super::weights::Weights;
 use super::{Act, Ctx};
@@ -88,7 +89,7 @@ impl Attention {
         let q = (self.split(&self.q.apply(x)?)? * self.scale)?;
         let scores = q.matmul(&kv.k.t()?)?;
         let scores = match mask {
-            Some(mask) => scores.broadcast_add(mask)?,
+            Some(mask) => add(&scores, mask)?,
             None => scores,
         };
         let mixed = softmax(&scores)?.matmul(&kv.v)?;
@@ -118,7 +119,7 @@ impl FeedForward {
 
 /// A block with its residual connection, normalised before or after.
 fn residual(x: &Tensor, norm: &LayerNorm, first: bool, block: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
-    if first { Ok((x + block(&norm.apply(x)?)?)?) } else { norm.apply(&(x + block(x)?)?) }
+    if first { add(x, &block(&norm.apply(x)?)?) } else { norm.apply(&add(x, &block(x)?)?) }
 }
 
 struct EncoderLayer {

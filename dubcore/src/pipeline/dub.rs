@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::audio::{Audio, Span};
 use crate::error::{Error, ErrorKind, Result};
@@ -16,7 +16,7 @@ use crate::subtitle;
 
 /// How a line's speech was placed.
 #[non_exhaustive]
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Placement {
     /// When it is heard.
     #[serde(flatten)]
@@ -51,7 +51,7 @@ impl From<&Fitted> for Placement {
 
 /// A line of a dub.
 #[non_exhaustive]
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Line {
     /// Its place among the lines, from 0. A line that failed leaves a gap.
     pub index: usize,
@@ -128,6 +128,8 @@ pub struct Dub {
     pub times: StageTimes,
     /// The models used: recogniser, translator, voice.
     pub models: Vec<String>,
+    /// Whether all of it came from a [`ResultCache`](crate::ResultCache). `times` is then what that took.
+    pub cached: bool,
 }
 
 impl Dub {
@@ -157,7 +159,7 @@ impl Dub {
             .collect();
         serde_json::json!({
             "from": self.from, "to": self.to, "complete": self.complete, "duration": seconds(&self.duration),
-            "models": self.models, "lines": self.lines, "failed": failed, "real_time_factor": self.real_time_factor(),
+            "models": self.models, "cached": self.cached, "lines": self.lines, "failed": failed, "real_time_factor": self.real_time_factor(),
             "times": {
                 "listen": seconds(&self.times.listen), "transcribe": seconds(&self.times.transcribe),
                 "translate": seconds(&self.times.translate), "speak": seconds(&self.times.speak), "mix": seconds(&self.times.mix),
@@ -203,7 +205,7 @@ impl Dub {
 }
 
 /// Writes a file so that a reader sees the old one or the whole new one.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let failed = |e: std::io::Error| Error::new(ErrorKind::Io, format!("cannot write {}", path.display())).with_source(e);
     let (mut file, part) = create_part(path).map_err(failed)?;
     let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| std::fs::rename(&part, path));

@@ -15,6 +15,7 @@ use crate::stage::{Segment, Translation, TtsOptions};
 use super::dub::{Dub, FailedLine, Line, Placement, StageTimes};
 use super::guard::caught;
 use super::listen::Listener;
+use super::replay::{Recorder, Replay};
 use super::track::{Track, check_output};
 use super::{DubRequest, Dubber};
 
@@ -29,7 +30,15 @@ const SCRIPT_REACH: Duration = Duration::from_secs(120);
 /// makes going on impossible (damaged media, a full disk) end the run: the error comes once, then `None` for ever.
 ///
 /// Dropping a run abandons it; its unfinished output is deleted.
-pub struct Run {
+pub struct Run(Kind);
+
+enum Kind {
+    Live(Box<Live>),
+    Replay(Replay),
+}
+
+/// A dub that is computed.
+struct Live {
     dubber: Dubber,
     request: DubRequest,
     job: Job,
@@ -52,6 +61,8 @@ pub struct Run {
     mixed_all: bool,
     times: StageTimes,
     voiced_until: Duration,
+    /// Where the dub is to be remembered.
+    recorder: Option<Recorder>,
 }
 
 struct Sentence {
@@ -61,33 +72,99 @@ struct Sentence {
     level: Option<f64>,
 }
 
-struct Parts {
+/// The parts of a dub whose progress is told.
+pub(super) struct Parts {
     transcribe: Job,
     translate: Job,
     speak: Job,
     mix: Job,
 }
 
-impl Run {
-    pub(super) fn new(dubber: Dubber, mut request: DubRequest, job: Job) -> Result<Self> {
-        job.check()?;
-        check_output(&request)?;
-        let listener = Listener::open(&request.input, &request.limits)?;
-        let track = if dubber.tts.is_some() { Track::open(&request)? } else { None };
-        let lines = std::mem::take(&mut request.script);
-        let script = (!lines.is_empty()).then(|| lines.into_iter().map(|l| (Segment::new(l.span, l.source), l.target)).collect());
-        let progress = Parts {
+impl Parts {
+    pub(super) fn of(job: &Job) -> Self {
+        Self {
             transcribe: job.child("transcribe", 0.45),
             translate: job.child("translate", 0.15),
             speak: job.child("speak", 0.35),
             mix: job.child("mix", 0.05),
-        };
+        }
+    }
+
+    /// All of them are so far.
+    pub(super) fn report(&self, fraction: f64) {
+        for part in [&self.transcribe, &self.translate, &self.speak, &self.mix] {
+            part.report(fraction);
+        }
+    }
+}
+
+impl Run {
+    pub(super) fn new(dubber: Dubber, request: DubRequest, job: Job) -> Result<Self> {
+        job.check()?;
+        check_output(&request)?;
+        let recorder = Recorder::new(&dubber, &request, &job)?;
+        if let Some(dub) = recorder.as_ref().and_then(Recorder::recall) {
+            return Ok(Self(Kind::Replay(Replay::new(dub, request.output, job))));
+        }
+        Ok(Self(Kind::Live(Box::new(Live::new(dubber, request, job, recorder)?))))
+    }
+
+    /// The job of this run.
+    pub fn job(&self) -> &Job {
+        match &self.0 {
+            Kind::Live(live) => &live.job,
+            Kind::Replay(replay) => replay.job(),
+        }
+    }
+
+    /// Pulls the lines that are left and completes the output.
+    ///
+    /// A run that was cancelled, or whose deadline passed, gives the lines that were finished, `complete` being false,
+    /// and writes no track. Lines that failed are in [`Dub::failed`]; the original is heard in their place.
+    ///
+    /// # Errors
+    /// What ended the run, other than its job; the first line's error if every line failed; `Io` if the output cannot be
+    /// completed. Nothing is written then.
+    pub fn finish(mut self) -> Result<Dub> {
+        while self.next().is_some() {}
+        match self.0 {
+            Kind::Live(live) => live.finish(),
+            Kind::Replay(replay) => replay.finish(),
+        }
+    }
+}
+
+impl Iterator for Run {
+    type Item = Result<Line>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match &mut self.0 {
+            Kind::Live(live) => live.next(),
+            Kind::Replay(replay) => replay.next(),
+        }
+    }
+}
+
+impl std::iter::FusedIterator for Run {}
+
+impl std::fmt::Debug for Run {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Run").field("job", self.job()).finish_non_exhaustive()
+    }
+}
+
+impl Live {
+    fn new(dubber: Dubber, mut request: DubRequest, job: Job, recorder: Option<Recorder>) -> Result<Self> {
+        let listener = Listener::open(&request.input, &request.limits)?;
+        let track = if dubber.tts.is_some() { Track::open(&request)? } else { None };
+        let lines = std::mem::take(&mut request.script);
+        let script = (!lines.is_empty()).then(|| lines.into_iter().map(|l| (Segment::new(l.span, l.source), l.target)).collect());
         Ok(Self {
             from: request.from,
             dubber,
             request,
+            progress: Parts::of(&job),
             job,
-            progress,
             listener,
             track,
             merger: None,
@@ -101,24 +178,11 @@ impl Run {
             mixed_all: false,
             times: StageTimes::default(),
             voiced_until: Duration::ZERO,
+            recorder,
         })
     }
 
-    /// The job of this run.
-    pub fn job(&self) -> &Job {
-        &self.job
-    }
-
-    /// Pulls the lines that are left and completes the output.
-    ///
-    /// A run that was cancelled, or whose deadline passed, gives the lines that were finished, `complete` being false,
-    /// and writes no track. Lines that failed are in [`Dub::failed`]; the original is heard in their place.
-    ///
-    /// # Errors
-    /// What ended the run, other than its job; the first line's error if every line failed; `Io` if the output cannot be
-    /// completed. Nothing is written then.
-    pub fn finish(mut self) -> Result<Dub> {
-        while self.next().is_some() {}
+    fn finish(mut self) -> Result<Dub> {
         let cut_short = match &self.end {
             None => false,
             Some(e) if matches!(e.kind(), ErrorKind::Cancelled | ErrorKind::DeadlineExceeded) => true,
@@ -135,7 +199,7 @@ impl Run {
         self.times.mix += began.elapsed();
         let d = &self.dubber;
         let models = [Some(d.stt.info()), d.translator.as_ref().map(|t| t.info()), d.tts.as_ref().map(|t| t.info())];
-        Ok(Dub {
+        let dub = Dub {
             complete: !cut_short && self.failed.is_empty(),
             cut_short,
             from: self.from.unwrap_or(Lang::EN),
@@ -145,9 +209,14 @@ impl Run {
             files: file.into_iter().collect(),
             times: self.times,
             models: models.into_iter().flatten().map(|i| i.model).collect(),
+            cached: false,
             lines: std::mem::take(&mut self.lines),
             failed: std::mem::take(&mut self.failed),
-        })
+        };
+        if let Some(recorder) = self.recorder.take() {
+            recorder.remember(&dub);
+        }
+        Ok(dub)
     }
 
     /// The next line, or the error of one that failed; an outer error ends the run.
@@ -300,7 +369,12 @@ impl Run {
         self.times.mix += began.elapsed();
         self.report(&self.progress.mix, span.end);
         match &result {
-            Ok(line) => self.lines.push(Line { audio: None, ..line.clone() }),
+            Ok(line) => {
+                if let Some(recorder) = &mut self.recorder {
+                    recorder.hear(line.audio.clone());
+                }
+                self.lines.push(Line { audio: None, ..line.clone() });
+            }
             Err(error) => self.failed.push(FailedLine { index, source: segment, error: error.clone() }),
         }
         Ok(result)
@@ -353,9 +427,7 @@ impl Run {
             track.advance(None, &self.job)?;
         }
         self.times.mix += began.elapsed();
-        for part in [&self.progress.transcribe, &self.progress.translate, &self.progress.speak, &self.progress.mix] {
-            part.report(1.0);
-        }
+        self.progress.report(1.0);
         Ok(())
     }
 
@@ -365,12 +437,8 @@ impl Run {
             part.report(time.as_secs_f64() / total.as_secs_f64());
         }
     }
-}
 
-impl Iterator for Run {
-    type Item = Result<Line>;
-
-    fn next(&mut self) -> Option<Self::Item> {
+    fn next(&mut self) -> Option<Result<Line>> {
         if self.end.is_some() {
             return None;
         }
@@ -384,13 +452,5 @@ impl Iterator for Run {
                 Some(Err(e))
             }
         }
-    }
-}
-
-impl std::iter::FusedIterator for Run {}
-
-impl std::fmt::Debug for Run {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Run").field("lines", &self.lines.len()).field("job", &self.job).finish_non_exhaustive()
     }
 }
