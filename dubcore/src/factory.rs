@@ -3,6 +3,8 @@
 mod batch;
 mod gate;
 mod handle;
+mod health;
+mod metrics;
 mod names;
 mod preload;
 mod shelf;
@@ -20,7 +22,7 @@ use serde::Serialize;
 use crate::backend::{self, Loaded};
 use crate::backends;
 use crate::cache::policy::{Admission, CachePolicy, Decision, KeepAll, MemoryBudget, Resident, Snapshot};
-use crate::cache::results::{ResultCache, ResultCacheOptions};
+use crate::cache::results::{ResultCache, ResultCacheOptions, ResultCacheStatus};
 use crate::device::Device;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::ModelKey;
@@ -34,6 +36,9 @@ use batch::Batcher;
 pub use batch::Batching;
 use gate::Gate;
 use handle::{Batchers, Handle};
+pub use health::{DiskHealth, Health, HealthStatus, ModelHealth, Security};
+pub use metrics::CallStatus;
+use metrics::Latency;
 use names::Names;
 pub use names::OwnModel;
 pub use preload::Preload;
@@ -103,9 +108,14 @@ struct Shared {
     results: Option<ResultCache>,
     names: Names,
     live: PerProcess<Live>,
+    /// In the order of [`KINDS`].
+    latencies: [Latency; 3],
     loads: AtomicU64,
     evictions: AtomicU64,
 }
+
+/// The kinds of stages.
+const KINDS: [&str; 3] = ["stt", "translator", "tts"];
 
 /// What has locks, and so is each process's own. A child finds the models that its parent had, with the same memory.
 struct Live {
@@ -118,6 +128,8 @@ struct Live {
     /// Those who wait for their turn, by model and slots.
     gates: Mutex<HashMap<(Id, usize), Arc<Gate>>>,
     batchers: Mutex<HashMap<(Id, Batching), Arc<Batchers>>>,
+    /// The models that could not be loaded when they were last asked for.
+    failures: Mutex<HashMap<Id, Error>>,
 }
 
 /// A set of weights: what differs only in how it is used shares one.
@@ -255,7 +267,8 @@ impl FactoryBuilder {
             })?,
         };
         let (loads, evictions) = (AtomicU64::new(0), AtomicU64::new(0));
-        let factory = Factory(Arc::new(Shared { policy, results, names, live: PerProcess::new(), loads, evictions }));
+        let latencies = std::array::from_fn(|_| Latency::new());
+        let factory = Factory(Arc::new(Shared { policy, results, names, live: PerProcess::new(), latencies, loads, evictions }));
         if !preload.is_empty() {
             // Nobody waits for it: who needs one of the models joins its load or begins it.
             drop(factory.preload_in_background(&preload, &LoadOptions::default(), Job::new())?);
@@ -326,6 +339,10 @@ pub struct FactoryStatus {
     pub loads: u64,
     /// Evictions since the beginning.
     pub evictions: u64,
+    /// How the calls went, by kind of stage.
+    pub calls: Vec<CallStatus>,
+    /// The cache of results, if there is one.
+    pub results: Option<ResultCacheStatus>,
 }
 
 /// A model that is being loaded.
@@ -365,7 +382,14 @@ pub struct ResidentStatus {
 impl Live {
     fn new(inherited: Option<&Self>) -> Self {
         let shelf = inherited.map_or_else(Shelf::new, |parents| parents.shelf.inherit());
-        Self { shelf, leaving: Mutex::default(), reading: Mutex::default(), gates: Mutex::default(), batchers: Mutex::default() }
+        Self {
+            shelf,
+            leaving: Mutex::default(),
+            reading: Mutex::default(),
+            gates: Mutex::default(),
+            batchers: Mutex::default(),
+            failures: Mutex::default(),
+        }
     }
 }
 
@@ -589,6 +613,15 @@ impl Factory {
             loading,
             loads: self.0.loads.load(Ordering::Acquire),
             evictions: self.0.evictions.load(Ordering::Acquire),
+            calls: KINDS.iter().zip(&self.0.latencies).map(|(kind, latency)| latency.status(kind)).collect(),
+            results: self.results().map(ResultCache::status),
+        }
+    }
+
+    /// Counts a call to a stage of that kind.
+    fn count_call(&self, kind: &str, time: Duration, failed: bool) {
+        if let Some(latency) = KINDS.iter().position(|k| *k == kind).and_then(|i| self.0.latencies.get(i)) {
+            latency.add(time, failed);
         }
     }
 
@@ -637,6 +670,8 @@ impl Factory {
             // Whatever happens, those who wait are told.
             let result = catch_unwind(AssertUnwindSafe(|| factory.load(&key)))
                 .unwrap_or_else(|panic| Err(Error::panicked("loading a model", &*panic)));
+            factory.live().reading.lock().remove(&key);
+            factory.live().note_load(&key, result.as_ref().err());
             factory.live().shelf.land(&key, &own, result);
         });
         if let Err(e) = spawned {
@@ -665,7 +700,6 @@ impl Factory {
         let files = ModelFiles::locate(&id.model)?;
         self.live().reading.lock().insert(id.clone(), files.reading().clone());
         let loaded = catch_unwind(AssertUnwindSafe(|| backend::load(&files, backends::ALL)));
-        self.live().reading.lock().remove(id);
         loaded.unwrap_or_else(|_| {
             let what = format!("loading model {} panicked: its files are damaged", id.model);
             Err(Error::new(ErrorKind::ModelCorrupt, what))

@@ -79,7 +79,8 @@ pub use cache::results::{ResultCache, ResultCacheOptions, ResultCacheStatus};
 pub use device::Device;
 pub use error::{Error, ErrorKind, Result};
 pub use factory::{
-    Batching, Factory, FactoryBuilder, FactoryStatus, LoadOptions, LoadingStatus, OwnModel, Preload, ResidentStatus,
+    Batching, CallStatus, DiskHealth, Factory, FactoryBuilder, FactoryStatus, Health, HealthStatus, LoadOptions, LoadingStatus,
+    ModelHealth, OwnModel, Preload, ResidentStatus, Security,
 };
 pub use fit::{FitOptions, Fitted};
 pub use key::ModelKey;

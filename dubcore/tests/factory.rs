@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use common::*;
 use dubcore::{
-    Admission, CachePolicy, Decision, ErrorKind, Factory, Job, KeepAll, Lang, LoadOptions, Lru, MemoryBudget, ModelRef, NoCache,
-    OwnModel, Result, Snapshot, TranslateOptions, Tts, TtsOptions,
+    Admission, CachePolicy, Decision, ErrorKind, Factory, HealthStatus, Job, KeepAll, Lang, LoadOptions, Lru, MemoryBudget,
+    ModelRef, NoCache, OwnModel, Result, ResultCache, ResultCacheOptions, Snapshot, TranslateOptions, Tts, TtsOptions,
 };
 
 /// A policy made of a closure.
@@ -688,20 +688,17 @@ fn bytes_that_were_read_are_told() {
         let preload = factory.preload_in_background(&[copy.model()], &LoadOptions::default(), job).unwrap();
         let mut most = 0;
         let began = Instant::now();
-        while most < size && began.elapsed() < Duration::from_secs(60) {
+        // Some of a checkpoint is for training, and is read only once.
+        while most < size / 10 * 9 && began.elapsed() < Duration::from_secs(60) {
             for l in factory.status().loading {
                 assert!((l.all_bytes == 0 || l.all_bytes == size) && l.bytes <= l.all_bytes && l.bytes >= most, "{l:?}");
                 most = l.bytes;
             }
-            // Read, it is no longer loading from files, but it is not there yet either.
-            if factory.status().loading.iter().any(|l| l.all_bytes == 0) && most > 0 {
-                break;
-            }
         }
+        assert!(most >= size / 10 * 9, "{most} of {size} were told, and it waits for the policy");
         door.open();
         preload.wait(&Job::new()).unwrap().remove(0).1.unwrap();
         assert_eq!(*seen.lock().unwrap(), 1.0);
-        assert!(most > 0, "nothing was told while it was read");
     });
 }
 
@@ -761,4 +758,65 @@ fn the_environment_has_its_say() {
         let output = child.envs(variables.iter().copied()).output().unwrap();
         assert!(output.status.success(), "{variables:?}\n{}", String::from_utf8_lossy(&output.stderr));
     }
+}
+
+#[test]
+fn health_and_figures_tell_what_works() {
+    let (good, bad) = (ModelCopy::new("tts-es"), ModelCopy::new("tts-es"));
+    bad.write("config.json", "{}");
+    let folder = tempfile::tempdir().unwrap();
+    let results = ResultCache::new(ResultCacheOptions::default().disk(folder.path().to_path_buf())).unwrap();
+    let factory =
+        Factory::builder().policy(KeepAll).results(results).alias(&model("voice:default"), good.model()).build().unwrap();
+    let health = factory.health();
+    assert_eq!((health.status, health.models.len()), (HealthStatus::Healthy, 0));
+    assert!(health.timestamp > 1.7e9 && !health.security.remote_code && !health.security.links_followed);
+    let disk = health.disk.unwrap();
+    assert!(disk.healthy && disk.free.unwrap() > 0 && disk.folder == folder.path());
+
+    // Nothing that was asked for can be loaded; then something can.
+    assert!(tts(&factory, &bad.model()).is_err());
+    let health = factory.health();
+    assert_eq!(health.status, HealthStatus::Unhealthy);
+    assert!(
+        !health.models[0].loaded && !health.models[0].healthy && health.models[0].error.as_ref().unwrap().contains("model_type")
+    );
+    let voice = tts(&factory, &model("voice:default")).unwrap();
+    let health = factory.health();
+    assert_eq!((health.status, health.models.len()), (HealthStatus::Degraded, 2));
+    let well = health.models.iter().find(|m| m.model == good.model()).unwrap();
+    assert!(well.loaded && well.healthy && well.error.is_none() && well.shared_with == ["voice:default"]);
+    // It is fetched again, whole.
+    bad.write("config.json", good.read("config.json"));
+    tts(&factory, &bad.model()).unwrap();
+    assert_eq!(factory.health().status, HealthStatus::Healthy);
+    // The folder of results is no folder any more.
+    std::fs::remove_dir_all(folder.path()).unwrap();
+    std::fs::write(folder.path(), "").unwrap();
+    say(&voice);
+    let health = factory.health();
+    assert!(health.status == HealthStatus::Degraded && health.disk.unwrap().failures == 1);
+    std::fs::remove_file(folder.path()).unwrap();
+    std::fs::create_dir(folder.path()).unwrap();
+
+    let spoken = voice.synthesize(&["pan"], &TtsOptions::default().seed(1), &Job::new());
+    assert!(spoken[0].is_ok() && factory.health().status == HealthStatus::Healthy);
+    assert!(voice.synthesize(&["pan"], &TtsOptions::default().speaking_rate(99.0), &Job::new())[0].is_err());
+    let status = factory.status();
+    let calls = status.calls.iter().find(|c| c.stage == "tts").unwrap();
+    assert_eq!((calls.calls, calls.failed), (3, 1));
+    assert!(calls.p50 <= calls.p99 && calls.p99 <= calls.longest && calls.longest <= calls.total && !calls.p50.is_zero());
+    assert_eq!(status.results.as_ref().unwrap().misses, 3);
+
+    // Every line is a comment or a name with a number; what is told is told with its labels.
+    let page = status.prometheus();
+    for line in page.lines().filter(|l| !l.starts_with("# ")) {
+        let (name, value) = line.rsplit_once(' ').unwrap();
+        assert!(name.starts_with("dubcore_") && value.parse::<f64>().is_ok(), "{line}");
+    }
+    let has = |start: &str| page.lines().any(|l| l.starts_with(start));
+    assert!(has("dubcore_loads_total 3") && has("dubcore_calls_total{stage=\"tts\"} 3"), "{page}");
+    assert!(has(&format!("dubcore_model_in_use{{model=\"{}\"}} 0", status.residents[0].key)), "{page}");
+    assert!(has("dubcore_call_seconds{stage=\"tts\",quantile=\"0.99\"} "), "{page}");
+    assert_eq!(serde_json::to_value(factory.health()).unwrap()["status"], "healthy");
 }

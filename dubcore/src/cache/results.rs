@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::process::PerProcess;
 use crate::stage::{Stt, Translator, Tts, setters};
-use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering};
 
 use disk::Disk;
 use key::Key;
@@ -100,6 +100,8 @@ struct Shared {
     misses: AtomicU64,
     evictions: AtomicU64,
     disk_failures: AtomicU64,
+    /// Whether the last write to disk failed.
+    disk_failing: AtomicBool,
 }
 
 struct Memory {
@@ -154,6 +156,7 @@ impl ResultCache {
             misses: AtomicU64::new(0),
             evictions: AtomicU64::new(0),
             disk_failures: AtomicU64::new(0),
+            disk_failing: AtomicBool::new(false),
         })))
     }
 
@@ -192,6 +195,11 @@ impl ResultCache {
     /// The folder of the results on disk, if there is one.
     pub fn folder(&self) -> Option<&Path> {
         self.0.opts.disk.as_deref()
+    }
+
+    /// Whether the last write to disk failed.
+    pub(crate) fn disk_is_failing(&self) -> bool {
+        self.0.disk_failing.load(Ordering::Acquire)
     }
 
     /// The largest result that is worth keeping: it must not push out most of the others.
@@ -271,7 +279,10 @@ impl ResultCache {
                 None => Ok(0),
             };
             match written {
-                Ok(evicted) => drop(self.0.evictions.fetch_add(evicted, Ordering::AcqRel)),
+                Ok(evicted) => {
+                    self.0.disk_failing.store(false, Ordering::Release);
+                    self.0.evictions.fetch_add(evicted, Ordering::AcqRel);
+                }
                 Err(e) => self.disk_failed(&e),
             }
         }
@@ -306,6 +317,7 @@ impl ResultCache {
 
     fn disk_failed(&self, e: &std::io::Error) {
         self.0.disk_failures.fetch_add(1, Ordering::AcqRel);
+        self.0.disk_failing.store(true, Ordering::Release);
         let folder = self.folder().unwrap_or(Path::new("")).display();
         tracing::warn!("a result is not kept in {folder}: {e}");
     }

@@ -172,8 +172,18 @@ impl Handle {
     }
 }
 
-impl Stt for Handle {
-    fn transcribe(&self, audio: &Audio, opts: &SttOptions, job: &Job) -> Result<Transcript> {
+impl Handle {
+    /// Makes a call that is traced and counted.
+    fn counted<R>(&self, kind: &'static str, call: impl FnOnce() -> R, failed: impl FnOnce(&R) -> bool) -> R {
+        let span = tracing::info_span!("call", stage = kind, model = %self.id.model, seconds = tracing::field::Empty);
+        let (began, result) = (Instant::now(), span.in_scope(call));
+        let time = began.elapsed();
+        span.record("seconds", time.as_secs_f64());
+        self.factory.count_call(kind, time, failed(&result));
+        result
+    }
+
+    fn transcribe_by_turns(&self, audio: &Audio, opts: &SttOptions, job: &Job) -> Result<Transcript> {
         // Where the model looks for speech, shares windows or tells the language itself, the whole of the sound matters.
         let apart = !opts.spans.is_empty() && !opts.timestamps && opts.language.is_some();
         match self.opts.batch.filter(|_| apart && audio.rate() == self.info.sample_rate) {
@@ -189,6 +199,33 @@ impl Stt for Handle {
         }
     }
 
+    fn translate_by_turns(&self, texts: &[&str], opts: &TranslateOptions, job: &Job) -> Vec<Result<Translation>> {
+        let Some(batching) = self.opts.batch else { return self.translate_now(texts, opts, job) };
+        let (this, shared) = (self.clone(), opts.clone());
+        let call = move |texts: Vec<String>, job: &Job| this.translate_now(&borrowed(&texts), &shared, job);
+        let batcher = self.factory.batchers(&self.id, batching).translator.clone();
+        batcher.submit(Key::of("batch", opts), owned(texts), job, call)
+    }
+
+    fn synthesize_by_turns(&self, texts: &[&str], opts: &TtsOptions, job: &Job) -> Vec<Result<Speech>> {
+        let Some(batching) = self.opts.batch else { return self.synthesize_now(texts, opts, job) };
+        let (this, shared) = (self.clone(), opts.clone());
+        let call = move |texts: Vec<String>, job: &Job| this.synthesize_now(&borrowed(&texts), &shared, job);
+        let batcher = self.factory.batchers(&self.id, batching).tts.clone();
+        batcher.submit(Key::of("batch", opts), owned(texts), job, call)
+    }
+}
+
+/// Whether nothing came of a call for several texts.
+fn all_failed<R>(results: &[Result<R>]) -> bool {
+    !results.is_empty() && results.iter().all(Result::is_err)
+}
+
+impl Stt for Handle {
+    fn transcribe(&self, audio: &Audio, opts: &SttOptions, job: &Job) -> Result<Transcript> {
+        self.counted("stt", || self.transcribe_by_turns(audio, opts, job), Result::is_err)
+    }
+
     fn info(&self) -> StageInfo {
         self.info.clone()
     }
@@ -196,11 +233,7 @@ impl Stt for Handle {
 
 impl Translator for Handle {
     fn translate(&self, texts: &[&str], opts: &TranslateOptions, job: &Job) -> Vec<Result<Translation>> {
-        let Some(batching) = self.opts.batch else { return self.translate_now(texts, opts, job) };
-        let (this, shared) = (self.clone(), opts.clone());
-        let call = move |texts: Vec<String>, job: &Job| this.translate_now(&borrowed(&texts), &shared, job);
-        let batcher = self.factory.batchers(&self.id, batching).translator.clone();
-        batcher.submit(Key::of("batch", opts), owned(texts), job, call)
+        self.counted("translator", || self.translate_by_turns(texts, opts, job), |r| all_failed(r))
     }
 
     fn info(&self) -> StageInfo {
@@ -210,11 +243,7 @@ impl Translator for Handle {
 
 impl Tts for Handle {
     fn synthesize(&self, texts: &[&str], opts: &TtsOptions, job: &Job) -> Vec<Result<Speech>> {
-        let Some(batching) = self.opts.batch else { return self.synthesize_now(texts, opts, job) };
-        let (this, shared) = (self.clone(), opts.clone());
-        let call = move |texts: Vec<String>, job: &Job| this.synthesize_now(&borrowed(&texts), &shared, job);
-        let batcher = self.factory.batchers(&self.id, batching).tts.clone();
-        batcher.submit(Key::of("batch", opts), owned(texts), job, call)
+        self.counted("tts", || self.synthesize_by_turns(texts, opts, job), |r| all_failed(r))
     }
 
     fn duration(&self, text: &str, opts: &TtsOptions, job: &Job) -> Result<Option<Duration>> {

@@ -96,6 +96,18 @@ impl Names {
         Error::new(ErrorKind::ModelNotFound, format!("no model goes by the name {name}: known are {}", listed.join(", ")))
     }
 
+    /// The names that stand for `model`.
+    pub(super) fn of(&self, model: &ModelRef) -> Vec<String> {
+        let known = KNOWN.iter().map(|(name, _)| *name).chain(self.aliases.keys().map(String::as_str));
+        let mut names: Vec<String> = known
+            .filter(|name| name.parse().is_ok_and(|name| self.resolve(&name).is_ok_and(|m| m == *model)))
+            .map(str::to_owned)
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
     /// The host's own way to make `model`, if it has one.
     pub(super) fn maker(&self, model: &ModelRef) -> Option<&Make> {
         self.own.get(model)
