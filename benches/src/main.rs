@@ -57,6 +57,7 @@ enum Suite {
     Sound,
     Micro,
     MicroDub,
+    Server,
     Real,
     RealDub,
 }
@@ -72,6 +73,7 @@ fn main() -> anyhow::Result<()> {
             Suite::Sound => suite::sound(),
             Suite::Micro => suite::stages(Set::Micro),
             Suite::MicroDub => suite::dub(Set::Micro),
+            Suite::Server => suite::server(),
             Suite::Real => suite::stages(Set::Real),
             Suite::RealDub => suite::dub(Set::Real),
         },

@@ -41,6 +41,10 @@
 #[doc = include_str!("../../README.md")]
 struct ReadmeDoctests;
 
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/server.md")]
+struct ServerDoctests;
+
 mod audio;
 mod backend;
 mod backends;

@@ -39,7 +39,7 @@ enum Task {
         /// Put the table into docs/performance.md.
         #[arg(long)]
         write: bool,
-        /// Only these: sound, micro, micro-dub, real, real-dub.
+        /// Only these: sound, micro, micro-dub, server, real, real-dub.
         suites: Vec<String>,
     },
     /// Write a model with random weights and the shape of a published checkpoint: whisper-base, opus-mt or mms-tts.
