@@ -15,7 +15,7 @@ use dubcore::{
     Audio, Batching, Error, ErrorKind, Factory, Job, KeepAll, Lang, LoadOptions, Lru, ModelRef, Result, Span, SttOptions,
     TranslateOptions, TtsOptions,
 };
-use rand::{Rng, RngExt, SeedableRng};
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 /// Mixed traffic at one factory.
@@ -193,7 +193,7 @@ fn request(factory: &Factory, truth: &Truth, counts: &Counts, r: &mut ChaCha8Rng
             Ok(true)
         }),
         84..88 => {
-            let pinned = r.next_u32() % 4 == 0;
+            let pinned = r.random_bool(0.25);
             wait(&mut || {
                 factory.pin(&model(name)?, pinned);
                 Ok(true)

@@ -820,3 +820,26 @@ fn health_and_figures_tell_what_works() {
     assert!(has("dubcore_call_seconds{stage=\"tts\",quantile=\"0.99\"} "), "{page}");
     assert_eq!(serde_json::to_value(factory.health()).unwrap()["status"], "healthy");
 }
+
+#[test]
+fn a_model_that_changes_on_disk_is_another_one_to_the_cache() {
+    let copy = ModelCopy::new("tts-es");
+    let results = ResultCache::new(ResultCacheOptions::default()).unwrap();
+    let factory = Factory::builder().policy(KeepAll).results(results).build().unwrap();
+    let voice = tts(&factory, &copy.model()).unwrap();
+    let cached = || voice.synthesize(&["pan"], &TtsOptions::default(), &Job::new()).remove(0).unwrap().metadata.cached;
+    let before = voice.info().revision;
+    assert!(!cached() && cached());
+    // Another noise: the same weights, another revision.
+    let mut config = copy.json("config.json");
+    config["noise_scale"] = 0.1.into();
+    copy.write("config.json", config.to_string());
+    // What is loaded is what it was.
+    assert!(cached() && voice.info().revision == before);
+    factory.clear(&Job::new()).unwrap();
+    // Until it is loaded again, nobody knows of the change; what is then computed is not taken for the old one's.
+    voice.synthesize(&["agua"], &TtsOptions::default(), &Job::new()).remove(0).unwrap();
+    assert!(voice.info().revision != before);
+    assert!(!cached() && cached());
+    assert!(!voice.synthesize(&["agua"], &TtsOptions::default(), &Job::new()).remove(0).unwrap().metadata.cached);
+}

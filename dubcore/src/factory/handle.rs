@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::gate::{Gate, Pass, Refused};
 use super::{Factory, Id, Lease, LoadOptions};
+use arc_swap::ArcSwap;
+
 use crate::audio::{Audio, Span};
 use crate::backend::Stage;
 use crate::cache::results::key::Key;
@@ -21,7 +23,8 @@ use crate::stage::{
 pub(super) struct Handle {
     factory: Factory,
     id: Id,
-    info: StageInfo,
+    /// Of the model as it was loaded last: its directory may change, and then it is another revision.
+    info: Arc<ArcSwap<StageInfo>>,
     opts: LoadOptions,
 }
 
@@ -30,13 +33,17 @@ pub(super) type Piece = (Audio, Vec<Span>);
 
 impl Handle {
     pub(super) fn new(factory: Factory, id: Id, info: StageInfo, opts: LoadOptions) -> Self {
-        Self { factory, id, info, opts }
+        Self { factory, id, info: Arc::new(ArcSwap::from_pointee(info)), opts }
     }
 
     /// Runs a call under a lease, when it is its turn. A panic ends here, as an error.
     fn call<R>(&self, job: &Job, call: impl FnOnce(&Stage) -> Result<R>) -> Result<R> {
         let _pass = self.enter(job)?;
         let lease: Lease = self.factory.lease(&self.id, job)?;
+        let now = lease.item().loaded.stage.info();
+        if now != **self.info.load() {
+            self.info.store(Arc::new(now));
+        }
         catch_unwind(AssertUnwindSafe(|| call(&lease.item().loaded.stage)))
             .unwrap_or_else(|_| Err(Error::internal(format!("model {} panicked: please report it", self.id.model))))
     }
@@ -137,7 +144,8 @@ impl Handle {
     }
 
     fn end_to_end(&self, pieces: &[Piece], opts: &SttOptions, job: &Job) -> Result<Vec<Transcript>> {
-        let rate = self.info.sample_rate;
+        let info = self.info.load_full();
+        let rate = info.sample_rate;
         let mut samples = Vec::new();
         let mut spans = Vec::new();
         let mut starts = Vec::new();
@@ -163,7 +171,7 @@ impl Handle {
                 .collect();
             let scores: Vec<f64> = segments.iter().filter_map(|s| s.avg_logprob).collect();
             let mean = scores.iter().sum::<f64>() / scores.len().max(1) as f64;
-            let metadata = Metadata::new(&self.info, whole.metadata.processing_time, audio.duration());
+            let metadata = Metadata::new(&info, whole.metadata.processing_time, audio.duration());
             let quality = (!scores.is_empty()).then(|| mean.exp());
             let metadata = Metadata { quality, fallback: whole.metadata.fallback.clone(), ..metadata };
             Transcript::new(whole.language, segments, metadata)
@@ -186,7 +194,7 @@ impl Handle {
     fn transcribe_by_turns(&self, audio: &Audio, opts: &SttOptions, job: &Job) -> Result<Transcript> {
         // Where the model looks for speech, shares windows or tells the language itself, the whole of the sound matters.
         let apart = !opts.spans.is_empty() && !opts.timestamps && opts.language.is_some();
-        match self.opts.batch.filter(|_| apart && audio.rate() == self.info.sample_rate) {
+        match self.opts.batch.filter(|_| apart && audio.rate() == self.info.load().sample_rate) {
             None => self.transcribe_now(audio, opts, job),
             Some(batching) => {
                 let (this, shared) = (self.clone(), opts.clone().spans(Vec::new()));
@@ -227,7 +235,7 @@ impl Stt for Handle {
     }
 
     fn info(&self) -> StageInfo {
-        self.info.clone()
+        self.info.load().as_ref().clone()
     }
 }
 
@@ -237,7 +245,7 @@ impl Translator for Handle {
     }
 
     fn info(&self) -> StageInfo {
-        self.info.clone()
+        self.info.load().as_ref().clone()
     }
 }
 
@@ -254,7 +262,7 @@ impl Tts for Handle {
     }
 
     fn info(&self) -> StageInfo {
-        self.info.clone()
+        self.info.load().as_ref().clone()
     }
 }
 

@@ -55,7 +55,8 @@ fn found<V: Told>(cache: &ResultCache, key: Key) -> Option<V> {
     Some(value)
 }
 
-/// What a stage is known by, unless it does not tell which it is exactly.
+/// What a stage is known by, unless it does not tell which it is exactly. Where a model was loaded anew during a call, it may
+/// be another one than it was before; such a result is not remembered.
 fn known(info: StageInfo) -> Option<StageInfo> {
     Some(info).filter(|i| !i.revision.is_empty())
 }
@@ -64,12 +65,14 @@ impl Stt for Remembering<dyn Stt> {
     fn transcribe(&self, audio: &Audio, opts: &SttOptions, job: &Job) -> Result<Transcript> {
         let Some(info) = known(self.stage.info()) else { return self.stage.transcribe(audio, opts, job) };
         job.check()?;
-        let key = Key::of("transcript", &(info, opts, audio));
+        let key = Key::of("transcript", &(&info, opts, audio));
         if let Some(transcript) = found(&self.cache, key) {
             return Ok(transcript);
         }
         let transcript = self.stage.transcribe(audio, opts, job)?;
-        self.cache.put(key, transcript.clone());
+        if self.stage.info() == info {
+            self.cache.put(key, transcript.clone());
+        }
         Ok(transcript)
     }
 
@@ -84,6 +87,7 @@ fn each<V: Told>(
     texts: &[&str],
     job: &Job,
     key: impl Fn(&str) -> Key,
+    settled: impl FnOnce() -> bool,
     compute: impl FnOnce(&[&str]) -> Vec<Result<V>>,
 ) -> Vec<Result<V>> {
     if let Err(e) = job.check() {
@@ -92,6 +96,7 @@ fn each<V: Told>(
     let known: Vec<Option<V>> = texts.iter().map(|text| found(cache, key(text))).collect();
     let missing: Vec<&str> = texts.iter().zip(&known).filter(|(_, v)| v.is_none()).map(|(text, _)| *text).collect();
     let mut computed = if missing.is_empty() { Vec::new() } else { compute(&missing) }.into_iter();
+    let settled = settled();
     known
         .into_iter()
         .zip(texts)
@@ -99,7 +104,9 @@ fn each<V: Told>(
             Some(value) => Ok(value),
             None => {
                 let value = computed.next().unwrap_or_else(|| Err(Error::internal("a stage left a result out")))?;
-                cache.put(key(text), value.clone());
+                if settled {
+                    cache.put(key(text), value.clone());
+                }
                 Ok(value)
             }
         })
@@ -110,7 +117,8 @@ impl Translator for Remembering<dyn Translator> {
     fn translate(&self, texts: &[&str], opts: &TranslateOptions, job: &Job) -> Vec<Result<Translation>> {
         let Some(info) = known(self.stage.info()) else { return self.stage.translate(texts, opts, job) };
         let key = |text: &str| Key::of("translation", &(&info, opts, text));
-        each(&self.cache, texts, job, key, |missing| self.stage.translate(missing, opts, job))
+        let settled = || self.stage.info() == info;
+        each(&self.cache, texts, job, key, settled, |missing| self.stage.translate(missing, opts, job))
     }
 
     fn info(&self) -> StageInfo {
@@ -122,7 +130,8 @@ impl Tts for Remembering<dyn Tts> {
     fn synthesize(&self, texts: &[&str], opts: &TtsOptions, job: &Job) -> Vec<Result<Speech>> {
         let Some(info) = known(self.stage.info()) else { return self.stage.synthesize(texts, opts, job) };
         let key = |text: &str| Key::of("speech", &(&info, opts, text));
-        each(&self.cache, texts, job, key, |missing| self.stage.synthesize(missing, opts, job))
+        let settled = || self.stage.info() == info;
+        each(&self.cache, texts, job, key, settled, |missing| self.stage.synthesize(missing, opts, job))
     }
 
     fn duration(&self, text: &str, opts: &TtsOptions, job: &Job) -> Result<Option<Duration>> {
@@ -133,7 +142,9 @@ impl Tts for Remembering<dyn Tts> {
             return Ok(known);
         }
         let predicted = self.stage.duration(text, opts, job)?;
-        self.cache.put(key, predicted);
+        if self.stage.info() == info {
+            self.cache.put(key, predicted);
+        }
         Ok(predicted)
     }
 
