@@ -26,7 +26,7 @@ use crate::cache::results::{ResultCache, ResultCacheOptions, ResultCacheStatus};
 use crate::device::Device;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::ModelKey;
-use crate::process::PerProcess;
+use crate::process::{PerProcess, give_back_memory};
 use crate::runtime::{self, Job};
 use crate::source::{ModelFiles, ModelRef, Reading};
 use crate::stage::{Stt, Translator, Tts, setters};
@@ -547,6 +547,9 @@ impl Factory {
             })?;
             std::thread::sleep(Duration::from_millis(2));
         }
+        if !weak.is_empty() {
+            give_back_memory();
+        }
         Ok(())
     }
 
@@ -570,7 +573,7 @@ impl Factory {
             Ok(decision) => {
                 // Dropped after the lock: freeing gigabytes takes time.
                 let gone = self.evict(&decision.evict, &mut self.live().shelf.residents());
-                gone.len()
+                Self::free(gone)
             }
             Err(e) => {
                 tracing::error!("nothing is evicted: {}", e.report());
@@ -735,7 +738,18 @@ impl Factory {
             }
             break;
         }
+        Self::free(gone);
         Ok(())
+    }
+
+    /// Frees what was taken off; returns how much it was.
+    fn free(gone: Vec<Arc<Slot<Entry>>>) -> usize {
+        let count = gone.len();
+        drop(gone);
+        if count > 0 {
+            give_back_memory();
+        }
+        count
     }
 
     /// The policy is the host's code: no lock is held while it thinks, its panic is an error, and its answer is checked

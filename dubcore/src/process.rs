@@ -70,11 +70,30 @@ unsafe impl<T: Send + Sync> Sync for PerProcess<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Send for PerProcess<T> {}
 
+/// Gives memory that was freed back to the system, after something large went. glibc keeps what threads freed in as many
+/// heaps as there were threads, and would hold on to the weights of models that are gone.
+pub(crate) fn give_back_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: it takes any number, from any thread, and touches only memory that is free.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::sync::Arc;
     use std::sync::atomic::AtomicUsize;
+
+    #[test]
+    fn what_is_in_use_is_not_given_back() {
+        let mut kept: Vec<Vec<u8>> = (0..200).map(|i| vec![i as u8; 100_000]).collect();
+        let mut even = true;
+        kept.retain(|_| std::mem::replace(&mut even, !even));
+        give_back_memory();
+        assert!(kept.iter().enumerate().all(|(i, bytes)| bytes.iter().all(|b| usize::from(*b) == 2 * i)));
+    }
 
     #[test]
     fn one_value_serves_all_threads_and_is_dropped_once() {

@@ -13,6 +13,7 @@ mod memory;
 mod python;
 mod rust;
 mod shell;
+mod soak;
 mod tree;
 
 use std::process::ExitCode;
@@ -81,6 +82,7 @@ const GROUPS: &[Group] = &[
         needs: &[Needs::Gcc],
         run: rust::loom,
     },
+    Group { name: "soak", about: "mixed traffic at one factory", long: false, needs: &[Needs::Gcc], run: soak::soak },
     Group { name: "c", about: "header, examples and misuse", long: false, needs: &[Needs::Gcc], run: c::test },
     Group { name: "python", about: "the wheel, installed", long: false, needs: &[Needs::Gcc, Needs::Python], run: python::test },
     Group { name: "deny", about: "licences and origins of dependencies", long: true, needs: &[Needs::Gcc], run: deny::deny },
