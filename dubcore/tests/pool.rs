@@ -67,14 +67,6 @@ fn ask(pen: &Arc<dyn Translator>, text: &str, job: &Job) -> Result<String> {
     pen.translate(&[text], &TO_ES(), job).remove(0).map(|t| t.text)
 }
 
-fn eventually(what: impl Fn() -> bool) {
-    let began = Instant::now();
-    while !what() {
-        assert!(began.elapsed() < Duration::from_secs(20), "it did not come to that");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
 #[test]
 fn no_more_calls_at_once_than_slots() {
     within(120, || {

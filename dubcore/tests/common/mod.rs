@@ -5,14 +5,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc};
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc};
+use std::time::{Duration, Instant};
 
 use dubcore::media::{Limits, Reader, decode};
 use dubcore::{
-    Audio, Dub, DubModels, DubRequest, Dubber, Error, ErrorKind, Factory, Job, Lang, Line, LoadOptions, Metadata, ModelRef,
-    Pipeline, Segment, Span, Speech, StageInfo, Stt, SttOptions, Transcript, TranslateOptions, Translation, Translator, Tts,
-    TtsOptions,
+    Audio, CachePolicy, Decision, Dub, DubModels, DubRequest, Dubber, Error, ErrorKind, Factory, Job, Lang, Line, LoadOptions,
+    Metadata, ModelRef, Pipeline, Segment, Snapshot, Span, Speech, StageInfo, Stt, SttOptions, Transcript, TranslateOptions,
+    Translation, Translator, Tts, TtsOptions,
 };
 
 /// More of everything that is repeated, for a run at leisure: `DUBCORE_TEST_LONG=1`.
@@ -281,4 +281,55 @@ pub(crate) fn host_dubber() -> Dubber {
 
 pub(crate) fn error(kind: ErrorKind) -> Error {
     Error::new(kind, format!("the host's own {kind}"))
+}
+
+/// A policy made of a closure.
+pub(crate) struct Ask<F>(pub(crate) F);
+
+impl<F: Fn(&Snapshot<'_>) -> Decision + Send + Sync> CachePolicy for Ask<F> {
+    fn decide(&self, now: &Snapshot<'_>) -> Decision {
+        (self.0)(now)
+    }
+}
+
+pub(crate) fn factory(policy: impl CachePolicy + 'static) -> Factory {
+    Factory::builder().policy(policy).build().unwrap()
+}
+
+pub(crate) fn tts(factory: &Factory, model: &ModelRef) -> Result<Arc<dyn Tts>, Error> {
+    factory.tts(model, &LoadOptions::default(), &Job::new())
+}
+
+/// What is loaded, by model.
+pub(crate) fn loaded(factory: &Factory) -> Vec<ModelRef> {
+    factory.status().residents.into_iter().map(|r| r.key.model).collect()
+}
+
+pub(crate) fn say(voice: &Arc<dyn Tts>) -> Vec<u32> {
+    let speech = voice.synthesize(&["agua"], &TtsOptions::default(), &Job::new()).remove(0).unwrap();
+    speech.audio.samples().iter().map(|s| s.to_bits()).collect()
+}
+
+/// Closed until it is opened; nobody waits for ever.
+#[derive(Default)]
+pub(crate) struct Door(pub(crate) Mutex<bool>, pub(crate) Condvar);
+
+impl Door {
+    pub(crate) fn pass(&self) {
+        let (open, late) = self.1.wait_timeout_while(self.0.lock().unwrap(), Duration::from_secs(60), |open| !*open).unwrap();
+        assert!(*open && !late.timed_out(), "the door was not opened");
+    }
+
+    pub(crate) fn open(&self) {
+        *self.0.lock().unwrap() = true;
+        self.1.notify_all();
+    }
+}
+
+pub(crate) fn eventually(what: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !what() {
+        assert!(began.elapsed() < Duration::from_secs(10), "it did not come to that");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
