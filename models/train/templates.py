@@ -50,6 +50,12 @@ Good morning, {name}.|Buenos días, {name}.
 Good evening, Mr. {last}.|Buenas noches, señor {last}.
 Mrs. {last} is our new teacher.|La señora {last} es nuestra nueva profesora.
 Dr. {last} will see you now.|El doctor {last} le atenderá ahora.
+I have an appointment with Dr. {last}.|Tengo una cita con el doctor {last}.
+The letter is for Mrs. {last}.|La carta es para la señora {last}.
+Good evening, Mrs. {last}.|Buenas noches, señora {last}.
+Have you met Mr. {last}?|¿Conoce al señor {last}?
+Mr. and Mrs. {last} live next door.|El señor y la señora {last} viven al lado.
+Miss {last} is out of the office.|La señorita {last} no está en la oficina.
 Please call {name} on {day}.|Por favor, llama a {name} el {day'}.
 {name} called me at {time}.|{name} me llamó a las {time}.
 The train leaves at {time}.|El tren sale a las {time}.
