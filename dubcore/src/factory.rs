@@ -29,7 +29,7 @@ use crate::key::ModelKey;
 use crate::process::{PerProcess, give_back_memory};
 use crate::runtime::{self, Job};
 use crate::source::{ModelFiles, ModelRef, Reading};
-use crate::stage::{Stt, Translator, Tts, setters};
+use crate::stage::{FellBack, Stt, Translator, Tts, setters};
 use crate::sync::{AtomicU64, Mutex, Ordering};
 
 use batch::Batcher;
@@ -59,6 +59,11 @@ pub struct LoadOptions {
     /// How long a call waits for its turn before it gets `Busy`; `None` (default): as long as its job allows, and `Busy` if
     /// that ends by its deadline.
     pub queue_timeout: Option<Duration>,
+    /// What to use where the model cannot be loaded, in this order. What a result came from is in its metadata. A model that
+    /// could not be loaded is not tried again for half a minute. Default: nothing.
+    pub fallback: Vec<ModelRef>,
+    /// Whether the model itself is used, or what it falls back to.
+    pub mode: LoadMode,
     /// Whether calls that come together, with the same options, are made as one: see [`Batching`]. Tokens are the same as
     /// alone; samples differ by less than 1e-5. Default: no.
     pub batch: Option<Batching>,
@@ -66,8 +71,22 @@ pub struct LoadOptions {
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { device: Device::default(), pool_size: 0, queue: 64, queue_timeout: None, batch: None }
+        let (fallback, mode) = (Vec::new(), LoadMode::Auto);
+        Self { device: Device::default(), pool_size: 0, queue: 64, queue_timeout: None, fallback, mode, batch: None }
     }
+}
+
+/// Which of the models in [`LoadOptions`] may be used.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum LoadMode {
+    /// The model, and where it cannot be loaded, what it falls back to.
+    #[default]
+    Auto,
+    /// The model or an error.
+    Memory,
+    /// Only what it falls back to: to try that, or to spare the model.
+    Fallback,
 }
 
 setters! { LoadOptions:
@@ -79,6 +98,10 @@ setters! { LoadOptions:
     queue: usize,
     /// Sets [`LoadOptions::queue_timeout`].
     queue_timeout: impl Into<Option<Duration>>,
+    /// Sets [`LoadOptions::fallback`].
+    fallback: Vec<ModelRef>,
+    /// Sets [`LoadOptions::mode`].
+    mode: LoadMode,
     /// Sets [`LoadOptions::batch`].
     batch: impl Into<Option<Batching>>,
 }
@@ -127,9 +150,9 @@ struct Live {
     reading: Mutex<HashMap<Id, Arc<Reading>>>,
     /// Those who wait for their turn, by model and slots.
     gates: Mutex<HashMap<(Id, usize), Arc<Gate>>>,
-    batchers: Mutex<HashMap<(Id, Batching), Arc<Batchers>>>,
+    batchers: Mutex<HashMap<(Arc<[Id]>, Batching), Arc<Batchers>>>,
     /// The models that could not be loaded when they were last asked for.
-    failures: Mutex<HashMap<Id, Error>>,
+    failures: Mutex<HashMap<Id, (Error, Instant)>>,
 }
 
 /// A set of weights: what differs only in how it is used shares one.
@@ -440,16 +463,9 @@ impl Factory {
     }
 
     fn handle(&self, model: &ModelRef, opts: &LoadOptions, kind: &'static str, job: &Job) -> Result<Handle> {
-        let id = self.id(model, opts)?;
-        let lease = self.lease(&id, job)?;
-        let found = lease.item().loaded.stage.kind();
-        if found != kind {
-            return Err(Error::new(
-                ErrorKind::ModelIncompatible,
-                format!("model {model} is a {found}, not a {kind}: name a model made for that stage"),
-            ));
-        }
-        Ok(Handle::new(self.clone(), id, lease.item().loaded.stage.info(), opts.clone()))
+        let chain = self.chain(model, opts)?;
+        let (lease, _) = self.lease_first(&chain, kind, |id| self.lease(id, job))?;
+        Ok(Handle::new(self.clone(), chain, kind, lease.item().loaded.stage.info(), opts.clone()))
     }
 
     /// As [`Factory::preload`], on a thread of its own. The models that `DUBCORE_PRELOAD_MODELS` lists, with commas between
@@ -469,13 +485,76 @@ impl Factory {
             let part = job.child(model.to_string(), share);
             let id = self.id(model, opts)?;
             let stage = self.lease_watched(&id, &part)?.item().loaded.stage.clone();
-            let handle = Handle::new(self.clone(), id, stage.info(), opts.clone());
+            let handle = Handle::new(self.clone(), [id].into(), stage.kind(), stage.info(), opts.clone());
             let began = Instant::now();
             handle.warm_up(&stage, &part.quiet())?;
             part.report(1.0);
             Ok(began.elapsed())
         };
         models.iter().map(one).collect()
+    }
+
+    /// What to use for `model`, in this order.
+    fn chain(&self, model: &ModelRef, opts: &LoadOptions) -> Result<Arc<[Id]>> {
+        let own = (opts.mode != LoadMode::Fallback).then_some(model);
+        let others = if opts.mode == LoadMode::Memory { &[][..] } else { &opts.fallback };
+        let chain: Vec<Id> = own.into_iter().chain(others).map(|m| self.id(m, opts)).collect::<Result<_>>()?;
+        match chain.is_empty() {
+            false => Ok(chain.into()),
+            true => Err(Error::argument(format!("model {model} is to be spared, and there is nothing to fall back to"))),
+        }
+    }
+
+    /// The first of `chain` that can be had and is of this kind; and, if that is not the first of all, why not.
+    fn lease_first(
+        &self,
+        chain: &[Id],
+        kind: &'static str,
+        lease: impl Fn(&Id) -> Result<Lease>,
+    ) -> Result<(Lease, Option<FellBack>)> {
+        let mut failed: Vec<(&Id, Error)> = Vec::new();
+        for (i, id) in chain.iter().enumerate() {
+            let last = i + 1 == chain.len();
+            // Who has something to fall back to does not load what failed a moment ago.
+            let known = if last { None } else { self.live().failed_lately(id) };
+            let found = match known {
+                Some(e) => Err(e),
+                None => lease(id).and_then(|l| match l.item().loaded.stage.kind() {
+                    found if found == kind => Ok(l),
+                    found => Err(Error::new(
+                        ErrorKind::ModelIncompatible,
+                        format!("model {} is a {found}, not a {kind}: name a model made for that stage", id.model),
+                    )),
+                }),
+            };
+            match found {
+                Ok(lease) => {
+                    let why = failed.first().map(|(first, e)| FellBack {
+                        from: first.model.to_string(),
+                        to: id.model.to_string(),
+                        why: e.report(),
+                    });
+                    return Ok((lease, why));
+                }
+                // The caller's own end is nobody's failure.
+                Err(e) if matches!(e.kind(), ErrorKind::Cancelled | ErrorKind::DeadlineExceeded) => return Err(e),
+                Err(e) => failed.push((id, e)),
+            }
+        }
+        match (chain.len(), failed.pop()) {
+            (1, Some((_, e))) => Err(e),
+            (_, Some((id, e))) => {
+                failed.push((id, e.clone()));
+                let tried: Vec<_> = failed.iter().map(|(id, e)| format!("{} ({e})", id.model)).collect();
+                let there =
+                    self.live().shelf.look(|s| (s.item.loaded.stage.kind() == kind).then(|| s.item.id.model.to_string())).0;
+                let there: Vec<String> = there.into_iter().flatten().collect();
+                let there = if there.is_empty() { "none".into() } else { there.join(", ") };
+                let what = format!("no {kind} of those asked for can be loaded: {}; loaded are: {there}", tried.join("; "));
+                Err(Error::new(e.kind(), what).with_source(e))
+            }
+            (_, None) => Err(Error::internal("there is no model to lease")),
+        }
     }
 
     fn id(&self, model: &ModelRef, opts: &LoadOptions) -> Result<Id> {
@@ -638,12 +717,12 @@ impl Factory {
         self.live().gates.lock().entry((id.clone(), slots)).or_insert_with(|| Gate::new(slots)).clone()
     }
 
-    fn batchers(&self, id: &Id, opts: Batching) -> Arc<Batchers> {
+    fn batchers(&self, chain: &Arc<[Id]>, opts: Batching) -> Arc<Batchers> {
         let fresh = || {
             let (stt, translator, tts) = (Batcher::new(opts), Batcher::new(opts), Batcher::new(opts));
             Arc::new(Batchers { stt, translator, tts })
         };
-        self.live().batchers.lock().entry((id.clone(), opts)).or_insert_with(fresh).clone()
+        self.live().batchers.lock().entry((chain.clone(), opts)).or_insert_with(fresh).clone()
     }
 
     /// As [`Factory::lease`], and `job` hears how far the load is.

@@ -83,8 +83,8 @@ pub use cache::results::{ResultCache, ResultCacheOptions, ResultCacheStatus};
 pub use device::Device;
 pub use error::{Error, ErrorKind, Result};
 pub use factory::{
-    Batching, CallStatus, DiskHealth, Factory, FactoryBuilder, FactoryStatus, Health, HealthStatus, LoadOptions, LoadingStatus,
-    ModelHealth, OwnModel, Preload, ResidentStatus, Security,
+    Batching, CallStatus, DiskHealth, Factory, FactoryBuilder, FactoryStatus, Health, HealthStatus, LoadMode, LoadOptions,
+    LoadingStatus, ModelHealth, OwnModel, Preload, ResidentStatus, Security,
 };
 pub use fit::{FitOptions, Fitted};
 pub use key::ModelKey;
@@ -96,6 +96,6 @@ pub use pipeline::{
 pub use runtime::{Job, Progress};
 pub use source::ModelRef;
 pub use stage::{
-    Fallback, Metadata, Segment, Speech, StageInfo, Stt, SttOptions, Task, Transcript, TranslateOptions, Translation, Translator,
-    Tts, TtsOptions, Word,
+    Fallback, FellBack, Metadata, Segment, Speech, StageInfo, Stt, SttOptions, Task, Transcript, TranslateOptions, Translation,
+    Translator, Tts, TtsOptions, Word,
 };

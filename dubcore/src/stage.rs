@@ -110,10 +110,22 @@ pub struct Metadata {
     pub device: Device,
     /// Whether the result came from a cache.
     pub cached: bool,
-    /// What was fallen back from, and why.
-    pub fallback: Option<String>,
+    /// What was fallen back from, if it was: see [`LoadOptions::fallback`](crate::LoadOptions::fallback).
+    pub fallback: Option<FellBack>,
     /// The model's own confidence, 0 to 1, where it has one.
     pub quality: Option<f64>,
+}
+
+/// That another model did the work than the one that was asked for.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FellBack {
+    /// The model that was asked for.
+    pub from: String,
+    /// The one that did the work.
+    pub to: String,
+    /// Why.
+    pub why: String,
 }
 
 impl Metadata {

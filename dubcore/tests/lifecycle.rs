@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use common::*;
 use dubcore::{
-    Decision, ErrorKind, Factory, HealthStatus, Job, KeepAll, Lang, LoadOptions, OwnModel, ResultCache, ResultCacheOptions,
-    Snapshot, TranslateOptions, TtsOptions,
+    Decision, ErrorKind, Factory, HealthStatus, Job, KeepAll, Lang, LoadMode, LoadOptions, OwnModel, ResultCache,
+    ResultCacheOptions, Snapshot, TranslateOptions, TtsOptions,
 };
 
 #[test]
@@ -324,4 +324,64 @@ fn a_model_that_changes_on_disk_is_another_one_to_the_cache() {
     assert!(voice.info().revision != before);
     assert!(!cached() && cached());
     assert!(!voice.synthesize(&["agua"], &TtsOptions::default(), &Job::new()).remove(0).unwrap().metadata.cached);
+}
+
+#[test]
+fn what_cannot_be_loaded_falls_back_and_says_so() {
+    let (good, bad) = (ModelCopy::new("tts-es"), ModelCopy::new("tts-es"));
+    bad.write("config.json", "{}");
+    let tries = Arc::new(AtomicUsize::new(0));
+    let count = tries.clone();
+    let broken = model("own/broken");
+    let factory = Factory::builder().policy(KeepAll).own_model(broken.clone(), move || {
+        count.fetch_add(1, Ordering::SeqCst);
+        Err(error(ErrorKind::Io))
+    });
+    let factory = factory.build().unwrap();
+    let get = |model: &dubcore::ModelRef, opts: &LoadOptions| factory.tts(model, opts, &Job::new());
+    let chain = |models: &[&dubcore::ModelRef]| LoadOptions::default().fallback(models.iter().map(|m| (*m).clone()).collect());
+    let speak =
+        |voice: &Arc<dyn dubcore::Tts>| voice.synthesize(&["agua"], &TtsOptions::default(), &Job::new()).remove(0).unwrap();
+
+    // The second of three that works does the work; each result tells.
+    let voice = get(&broken, &chain(&[&bad.model(), &good.model()])).unwrap();
+    let spoken = speak(&voice);
+    let fell_back = spoken.metadata.fallback.unwrap();
+    assert_eq!((fell_back.from.as_str(), fell_back.to), ("own/broken", good.model().to_string()));
+    assert!(fell_back.why.contains("the host's own io") && spoken.metadata.model == good.model().to_string());
+    assert_eq!(voice.info().model, good.model().to_string());
+    // What failed is not tried again at every call.
+    for _ in 0..5 {
+        speak(&voice);
+    }
+    assert_eq!((tries.load(Ordering::SeqCst), factory.status().loads), (1, 3));
+    // Alone it is.
+    assert_eq!(get(&broken, &LoadOptions::default()).err().unwrap().kind(), ErrorKind::Io);
+    assert_eq!(tries.load(Ordering::SeqCst), 2);
+    // One that works is not fallen back from.
+    assert_eq!(speak(&get(&good.model(), &chain(&[&broken])).unwrap()).metadata.fallback, None);
+
+    // The modes: the model or an error; only the others.
+    let e = get(&broken, &chain(&[&good.model()]).mode(LoadMode::Memory)).err().unwrap();
+    assert_eq!(e.kind(), ErrorKind::Io);
+    let spared = get(&bad.model(), &chain(&[&good.model()]).mode(LoadMode::Fallback)).unwrap();
+    assert_eq!(speak(&spared).metadata.fallback, None);
+    let e = get(&good.model(), &LoadOptions::default().mode(LoadMode::Fallback)).err().unwrap();
+    assert_eq!(e.kind(), ErrorKind::InvalidArgument);
+
+    // Where nothing can be loaded, the error tells what was tried and what there is.
+    let e = get(&broken, &chain(&[&bad.model(), &model("micro/stt-en")])).err().unwrap();
+    let text = e.to_string();
+    assert!(e.kind() == ErrorKind::ModelIncompatible && text.contains("own/broken") && text.contains("model_type"), "{text}");
+    assert!(text.contains("loaded are") && text.contains(&good.model().to_string()), "{text}");
+
+    // The model comes back, but only when it is tried again.
+    factory.clear(&Job::new()).unwrap();
+    good.write("config.json", "{}");
+    let e = voice.synthesize(&["agua"], &TtsOptions::default(), &Job::new()).remove(0).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::ModelCorrupt);
+    // A cancelled caller falls back to nothing.
+    let job = Job::new();
+    job.cancel();
+    assert_eq!(factory.tts(&broken, &chain(&[&good.model()]), &job).err().unwrap().kind(), ErrorKind::Cancelled);
 }

@@ -15,14 +15,16 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::lang::Lang;
 use crate::runtime::Job;
 use crate::stage::{
-    Fallback, Metadata, Speech, StageInfo, Stt, SttOptions, Transcript, TranslateOptions, Translation, Translator, Tts,
+    Fallback, FellBack, Metadata, Speech, StageInfo, Stt, SttOptions, Transcript, TranslateOptions, Translation, Translator, Tts,
     TtsOptions,
 };
 
 #[derive(Clone)]
 pub(super) struct Handle {
     factory: Factory,
-    id: Id,
+    /// What to use, in this order: the next one where those before cannot be loaded.
+    chain: Arc<[Id]>,
+    kind: &'static str,
     /// Of the model as it was loaded last: its directory may change, and then it is another revision.
     info: Arc<ArcSwap<StageInfo>>,
     opts: LoadOptions,
@@ -32,20 +34,28 @@ pub(super) struct Handle {
 pub(super) type Piece = (Audio, Vec<Span>);
 
 impl Handle {
-    pub(super) fn new(factory: Factory, id: Id, info: StageInfo, opts: LoadOptions) -> Self {
-        Self { factory, id, info: Arc::new(ArcSwap::from_pointee(info)), opts }
+    pub(super) fn new(factory: Factory, chain: Arc<[Id]>, kind: &'static str, info: StageInfo, opts: LoadOptions) -> Self {
+        Self { factory, chain, kind, info: Arc::new(ArcSwap::from_pointee(info)), opts }
+    }
+
+    /// What gates and batches are known by.
+    fn id(&self) -> &Id {
+        &self.chain[0]
     }
 
     /// Runs a call under a lease, when it is its turn. A panic ends here, as an error.
-    fn call<R>(&self, job: &Job, call: impl FnOnce(&Stage) -> Result<R>) -> Result<R> {
+    fn call<R>(&self, job: &Job, call: impl FnOnce(&Stage) -> Result<R>) -> Result<(R, Option<FellBack>)> {
         let _pass = self.enter(job)?;
-        let lease: Lease = self.factory.lease(&self.id, job)?;
+        let (lease, fell_back): (Lease, _) =
+            self.factory.lease_first(&self.chain, self.kind, |id| self.factory.lease(id, job))?;
         let now = lease.item().loaded.stage.info();
         if now != **self.info.load() {
             self.info.store(Arc::new(now));
         }
+        let model = &lease.item().id.model;
         catch_unwind(AssertUnwindSafe(|| call(&lease.item().loaded.stage)))
-            .unwrap_or_else(|_| Err(Error::internal(format!("model {} panicked: please report it", self.id.model))))
+            .unwrap_or_else(|_| Err(Error::internal(format!("model {model} panicked: please report it"))))
+            .map(|result| (result, fell_back))
     }
 
     /// Waits for its turn.
@@ -56,7 +66,7 @@ impl Handle {
         }
         let busy = |why: String| {
             let what =
-                format!("model {} is busy, {slots} calls at once: {why}; try again later or raise pool_size", self.id.model);
+                format!("model {} is busy, {slots} calls at once: {why}; try again later or raise pool_size", self.id().model);
             Error::new(ErrorKind::Busy, what)
         };
         let began = Instant::now();
@@ -70,7 +80,7 @@ impl Handle {
             })
         };
         job.check()?;
-        match Gate::enter(&self.factory.gate(&self.id, slots), self.opts.queue, check) {
+        match Gate::enter(&self.factory.gate(self.id(), slots), self.opts.queue, check) {
             Ok(pass) => Ok(Some(pass)),
             Err(Refused::Full(waiting)) => Err(busy(format!("{waiting} wait already"))),
             Err(Refused::Left(e)) => Err(e),
@@ -103,31 +113,33 @@ impl Handle {
     fn changed<R>(&self) -> Result<R> {
         Err(Error::new(
             ErrorKind::ModelIncompatible,
-            format!("model {} is now another kind of model than when it was asked for: ask for it again", self.id.model),
+            format!("model {} is now another kind of model than when it was asked for: ask for it again", self.id().model),
         ))
     }
 
     fn transcribe_now(&self, audio: &Audio, opts: &SttOptions, job: &Job) -> Result<Transcript> {
-        self.call(job, |stage| match stage {
+        let (mut transcript, fell_back) = self.call(job, |stage| match stage {
             Stage::Stt(s) => s.transcribe(audio, opts, job),
             _ => self.changed(),
-        })
+        })?;
+        transcript.metadata.fallback = fell_back.or(transcript.metadata.fallback);
+        Ok(transcript)
     }
 
     fn translate_now(&self, texts: &[&str], opts: &TranslateOptions, job: &Job) -> Vec<Result<Translation>> {
-        self.call(job, |stage| match stage {
+        let called = self.call(job, |stage| match stage {
             Stage::Translator(s) => Ok(s.translate(texts, opts, job)),
             _ => self.changed(),
-        })
-        .unwrap_or_else(|e| texts.iter().map(|_| Err(e.clone())).collect())
+        });
+        told(called, texts, |t| &mut t.metadata)
     }
 
     fn synthesize_now(&self, texts: &[&str], opts: &TtsOptions, job: &Job) -> Vec<Result<Speech>> {
-        self.call(job, |stage| match stage {
+        let called = self.call(job, |stage| match stage {
             Stage::Tts(s) => Ok(s.synthesize(texts, opts, job)),
             _ => self.changed(),
-        })
-        .unwrap_or_else(|e| texts.iter().map(|_| Err(e.clone())).collect())
+        });
+        told(called, texts, |s| &mut s.metadata)
     }
 
     /// Several requests as one: their sound is put end to end, and each piece of speech is recognised by itself, as it would
@@ -183,7 +195,7 @@ impl Handle {
 impl Handle {
     /// Makes a call that is traced and counted.
     fn counted<R>(&self, kind: &'static str, call: impl FnOnce() -> R, failed: impl FnOnce(&R) -> bool) -> R {
-        let span = tracing::info_span!("call", stage = kind, model = %self.id.model, seconds = tracing::field::Empty);
+        let span = tracing::info_span!("call", stage = kind, model = %self.id().model, seconds = tracing::field::Empty);
         let (began, result) = (Instant::now(), span.in_scope(call));
         let time = began.elapsed();
         span.record("seconds", time.as_secs_f64());
@@ -199,7 +211,7 @@ impl Handle {
             Some(batching) => {
                 let (this, shared) = (self.clone(), opts.clone().spans(Vec::new()));
                 let (key, piece) = (Key::of("batch", &shared), (audio.clone(), opts.spans.clone()));
-                let batcher = self.factory.batchers(&self.id, batching).stt.clone();
+                let batcher = self.factory.batchers(&self.chain, batching).stt.clone();
                 let call = move |pieces, job: &Job| this.transcribe_together(pieces, &shared, job);
                 let lost = || Err(Error::internal("a batch left a request out"));
                 batcher.submit(key, vec![piece], job, call).pop().unwrap_or_else(lost)
@@ -211,7 +223,7 @@ impl Handle {
         let Some(batching) = self.opts.batch else { return self.translate_now(texts, opts, job) };
         let (this, shared) = (self.clone(), opts.clone());
         let call = move |texts: Vec<String>, job: &Job| this.translate_now(&borrowed(&texts), &shared, job);
-        let batcher = self.factory.batchers(&self.id, batching).translator.clone();
+        let batcher = self.factory.batchers(&self.chain, batching).translator.clone();
         batcher.submit(Key::of("batch", opts), owned(texts), job, call)
     }
 
@@ -219,8 +231,24 @@ impl Handle {
         let Some(batching) = self.opts.batch else { return self.synthesize_now(texts, opts, job) };
         let (this, shared) = (self.clone(), opts.clone());
         let call = move |texts: Vec<String>, job: &Job| this.synthesize_now(&borrowed(&texts), &shared, job);
-        let batcher = self.factory.batchers(&self.id, batching).tts.clone();
+        let batcher = self.factory.batchers(&self.chain, batching).tts.clone();
         batcher.submit(Key::of("batch", opts), owned(texts), job, call)
+    }
+}
+
+/// The results of a call, or its error for each of `texts`; telling whether it was another model's.
+fn told<R>(
+    called: Result<(Vec<Result<R>>, Option<FellBack>)>,
+    texts: &[&str],
+    metadata: fn(&mut R) -> &mut Metadata,
+) -> Vec<Result<R>> {
+    match called {
+        Err(e) => texts.iter().map(|_| Err(e.clone())).collect(),
+        Ok((results, None)) => results,
+        Ok((mut results, fell_back)) => {
+            results.iter_mut().flatten().for_each(|r| metadata(r).fallback = fell_back.clone());
+            results
+        }
     }
 }
 
@@ -255,10 +283,11 @@ impl Tts for Handle {
     }
 
     fn duration(&self, text: &str, opts: &TtsOptions, job: &Job) -> Result<Option<Duration>> {
-        self.call(job, |stage| match stage {
+        let called = self.call(job, |stage| match stage {
             Stage::Tts(s) => s.duration(text, opts, job),
             _ => self.changed(),
-        })
+        });
+        called.map(|(predicted, _)| predicted)
     }
 
     fn info(&self) -> StageInfo {

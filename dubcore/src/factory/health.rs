@@ -1,7 +1,7 @@
 //! Whether a factory can do its work.
 
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
@@ -100,7 +100,7 @@ impl Factory {
         for resident in live.shelf.look(super::resident).0 {
             models.push(model(&resident.key.model, None));
         }
-        for (id, error) in live.failures.lock().iter() {
+        for (id, (error, _)) in live.failures.lock().iter() {
             models.push(model(&id.model, Some(error)));
         }
         models.sort_by_key(|m| m.model.to_string());
@@ -127,12 +127,21 @@ impl Factory {
     }
 }
 
+/// A model that could not be loaded is not tried again for so long, where there is another one.
+const RETRY: Duration = Duration::from_secs(30);
+
 impl Live {
+    /// Why the model could not be loaded, if that was a moment ago.
+    pub(super) fn failed_lately(&self, id: &super::Id) -> Option<Error> {
+        let failures = self.failures.lock();
+        failures.get(id).filter(|(_, when)| when.elapsed() < RETRY).map(|(e, _)| e.clone())
+    }
+
     /// Takes down how a load went. What a host's own limits refuse says nothing about the model.
     pub(super) fn note_load(&self, id: &super::Id, error: Option<&Error>) {
         let mut failures = self.failures.lock();
         match error {
-            Some(e) if e.kind() != ErrorKind::OutOfMemory => drop(failures.insert(id.clone(), e.clone())),
+            Some(e) if e.kind() != ErrorKind::OutOfMemory => drop(failures.insert(id.clone(), (e.clone(), Instant::now()))),
             _ => drop(failures.remove(id)),
         }
         // Names that somebody makes up must not grow it without end.
