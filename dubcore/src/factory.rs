@@ -150,7 +150,7 @@ struct Live {
     reading: Mutex<HashMap<Id, Arc<Reading>>>,
     /// Those who wait for their turn, by model and slots.
     gates: Mutex<HashMap<(Id, usize), Arc<Gate>>>,
-    batchers: Mutex<HashMap<(Arc<[Id]>, Batching), Arc<Batchers>>>,
+    batchers: Mutex<HashMap<(Chain, Batching), Arc<Batchers>>>,
     /// The models that could not be loaded when they were last asked for.
     failures: Mutex<HashMap<Id, (Error, Instant)>>,
 }
@@ -161,6 +161,9 @@ struct Id {
     model: ModelRef,
     device: Device,
 }
+
+/// Models to use, in this order.
+type Chain = Arc<[Id]>;
 
 /// A loaded model.
 struct Entry {
@@ -495,7 +498,7 @@ impl Factory {
     }
 
     /// What to use for `model`, in this order.
-    fn chain(&self, model: &ModelRef, opts: &LoadOptions) -> Result<Arc<[Id]>> {
+    fn chain(&self, model: &ModelRef, opts: &LoadOptions) -> Result<Chain> {
         let own = (opts.mode != LoadMode::Fallback).then_some(model);
         let others = if opts.mode == LoadMode::Memory { &[][..] } else { &opts.fallback };
         let chain: Vec<Id> = own.into_iter().chain(others).map(|m| self.id(m, opts)).collect::<Result<_>>()?;
@@ -717,7 +720,7 @@ impl Factory {
         self.live().gates.lock().entry((id.clone(), slots)).or_insert_with(|| Gate::new(slots)).clone()
     }
 
-    fn batchers(&self, chain: &Arc<[Id]>, opts: Batching) -> Arc<Batchers> {
+    fn batchers(&self, chain: &Chain, opts: Batching) -> Arc<Batchers> {
         let fresh = || {
             let (stt, translator, tts) = (Batcher::new(opts), Batcher::new(opts), Batcher::new(opts));
             Arc::new(Batchers { stt, translator, tts })

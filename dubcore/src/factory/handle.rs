@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::gate::{Gate, Pass, Refused};
-use super::{Factory, Id, Lease, LoadOptions};
+use super::{Chain, Factory, Id, Lease, LoadOptions};
 use arc_swap::ArcSwap;
 
 use crate::audio::{Audio, Span};
@@ -23,7 +23,7 @@ use crate::stage::{
 pub(super) struct Handle {
     factory: Factory,
     /// What to use, in this order: the next one where those before cannot be loaded.
-    chain: Arc<[Id]>,
+    chain: Chain,
     kind: &'static str,
     /// Of the model as it was loaded last: its directory may change, and then it is another revision.
     info: Arc<ArcSwap<StageInfo>>,
@@ -34,7 +34,7 @@ pub(super) struct Handle {
 pub(super) type Piece = (Audio, Vec<Span>);
 
 impl Handle {
-    pub(super) fn new(factory: Factory, chain: Arc<[Id]>, kind: &'static str, info: StageInfo, opts: LoadOptions) -> Self {
+    pub(super) fn new(factory: Factory, chain: Chain, kind: &'static str, info: StageInfo, opts: LoadOptions) -> Self {
         Self { factory, chain, kind, info: Arc::new(ArcSwap::from_pointee(info)), opts }
     }
 
