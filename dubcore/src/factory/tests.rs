@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::*;
-use crate::cache::policy::{Lru, NoCache, PerStage, Ttl};
+use crate::cache::policy::{KeepAll, Lru, MemoryBudget, NoCache, PerStage, Ttl};
 use crate::stage::{StageInfo, TranslateOptions, Translation};
 
 const MODELS: usize = 12;
