@@ -20,7 +20,7 @@ use crate::media::{Input, Limits, WavFormat};
 use crate::mix::MixOptions;
 use crate::runtime::Job;
 use crate::source::{ModelRef, bundled};
-use crate::stage::{Stt, SttOptions, TranslateOptions, Translator, Tts, TtsOptions, setters};
+use crate::stage::{StageInfo, Stt, SttOptions, TranslateOptions, Translator, Tts, TtsOptions, setters};
 
 use guard::Guarded;
 
@@ -281,6 +281,12 @@ fn choose(models: &DubModels, from: Option<Lang>, to: Lang) -> Result<(ModelRef,
 }
 
 impl Dubber {
+    /// What its stages are: recogniser, translator, voice.
+    fn infos(&self) -> impl Iterator<Item = StageInfo> {
+        let translator = self.translator.as_ref().map(|t| t.info());
+        [Some(self.stt.info()), translator, self.tts.as_ref().map(|t| t.info())].into_iter().flatten()
+    }
+
     /// Whether the stages speak the languages asked for.
     fn check_languages(&self, from: Option<Lang>, to: Lang) -> Result<()> {
         let no = |what: String, known: &[Lang]| {

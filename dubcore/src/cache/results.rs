@@ -218,7 +218,7 @@ impl ResultCache {
         self.0.evictions.fetch_add(old.len() as u64, Ordering::AcqRel);
         if let Some(disk) = &self.0.disk {
             match disk.tidy() {
-                Ok(tidied) => drop(self.0.evictions.fetch_add(tidied.evicted, Ordering::AcqRel)),
+                Ok(evicted) => drop(self.0.evictions.fetch_add(evicted, Ordering::AcqRel)),
                 Err(e) => self.disk_failed(&e),
             }
         }

@@ -36,7 +36,6 @@ struct Parts {
     models: Vec<String>,
     /// Rate and number of samples of each line's sound. The samples follow the description, then the track.
     sounds: Vec<Option<(u32, usize)>>,
-    has_track: bool,
     #[serde(skip)]
     track: Vec<u8>,
 }
@@ -145,9 +144,7 @@ impl Recorder {
     /// Where this dub will be kept. `None` where nothing is, or where a stage does not tell which it is.
     pub(super) fn new(dubber: &Dubber, request: &DubRequest, job: &Job) -> Result<Option<Self>> {
         let Some(results) = &dubber.results else { return Ok(None) };
-        let infos =
-            [Some(dubber.stt.info()), dubber.translator.as_ref().map(|t| t.info()), dubber.tts.as_ref().map(|t| t.info())];
-        if infos.iter().flatten().any(|i| i.revision.is_empty()) || !is_file(&request.input) {
+        if dubber.infos().any(|i| i.revision.is_empty()) || !is_file(&request.input) {
             return Ok(None);
         }
         let media = hash_media(&request.input, job)?;
@@ -187,7 +184,6 @@ impl Recorder {
             to: dub.to,
             duration: dub.duration,
             models: dub.models.clone(),
-            has_track: dub.track.is_some() || !dub.files.is_empty(),
             track,
         }));
         if whole.bytes() as u64 <= self.results.largest() {

@@ -197,18 +197,16 @@ impl Live {
             None => (None, None),
         };
         self.times.mix += began.elapsed();
-        let d = &self.dubber;
-        let models = [Some(d.stt.info()), d.translator.as_ref().map(|t| t.info()), d.tts.as_ref().map(|t| t.info())];
         let dub = Dub {
             complete: !cut_short && self.failed.is_empty(),
             cut_short,
             from: self.from.unwrap_or(Lang::EN),
-            to: if d.translator.is_some() { self.request.to } else { self.from.unwrap_or(self.request.to) },
+            to: if self.dubber.translator.is_some() { self.request.to } else { self.from.unwrap_or(self.request.to) },
             duration: self.listener.duration().unwrap_or_default(),
             track: bytes,
             files: file.into_iter().collect(),
             times: self.times,
-            models: models.into_iter().flatten().map(|i| i.model).collect(),
+            models: self.dubber.infos().map(|i| i.model).collect(),
             cached: false,
             lines: std::mem::take(&mut self.lines),
             failed: std::mem::take(&mut self.failed),

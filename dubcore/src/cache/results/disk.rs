@@ -35,14 +35,6 @@ pub(super) struct Disk {
     used: AtomicU64,
 }
 
-/// What tidying up removed, and what is left.
-#[derive(Debug, Default, PartialEq)]
-pub(super) struct Tidied {
-    pub(super) entries: u64,
-    pub(super) bytes: u64,
-    pub(super) evicted: u64,
-}
-
 impl Disk {
     /// Opens a folder, which is made if need be, for entries of at most `most` bytes together, none older than `ttl`.
     pub(super) fn open(folder: &Path, most: u64, ttl: Duration) -> Result<Self> {
@@ -123,16 +115,15 @@ impl Disk {
         let checksum = blake3::Hasher::new().update(&header).update(bytes).finalize();
         write_whole(&part, &path, &[&header, bytes, checksum.as_bytes()])?;
         let full = self.used.fetch_add(len, Ordering::AcqRel) + len > self.most;
-        Ok(if full { self.tidy()?.evicted } else { 0 })
+        if full { self.tidy() } else { Ok(0) }
     }
 
     /// Looks through the folder, which other processes may have written to: removes what is too old and what was abandoned,
-    /// and, if there is more than there may be, what has not been used for longest.
-    pub(super) fn tidy(&self) -> io::Result<Tidied> {
+    /// and, if there is more than there may be, what has not been used for longest. Says how many entries went.
+    pub(super) fn tidy(&self) -> io::Result<u64> {
         let now = SystemTime::now();
         let age = |when: SystemTime| now.duration_since(when).unwrap_or_default();
         let mut entries = Vec::new();
-        let mut tidied = Tidied::default();
         for folder in fs::read_dir(&self.folder)? {
             let folder = folder?.path();
             // Others tidy up, too: what is gone already is no error.
@@ -150,18 +141,16 @@ impl Disk {
         entries.sort();
         let mut bytes: u64 = entries.iter().map(|(_, len, _)| len).sum();
         let goal = if bytes > self.most { (self.most as f64 * LOW) as u64 } else { u64::MAX };
+        let mut evicted = 0;
         for (used, len, path) in entries {
             // What was not used for longer than it may live was written even earlier.
             if (bytes > goal || age(used) > self.ttl) && fs::remove_file(&path).is_ok() {
                 bytes -= len;
-                tidied.evicted += 1;
-            } else {
-                tidied.entries += 1;
+                evicted += 1;
             }
         }
-        tidied.bytes = bytes;
         self.used.store(bytes, Ordering::Release);
-        Ok(tidied)
+        Ok(evicted)
     }
 
     /// Removes every entry.
