@@ -52,6 +52,8 @@ kinds! {
     ModelCorrupt => ModelCorruptError, "A model file is damaged.";
     ModelIncompatible => ModelIncompatibleError, "A model is intact but not of a kind that this build runs.";
     OutOfMemory => OutOfMemoryError, "Memory ran out, or a model does not fit the configured budget.";
+    DeviceUnavailable => DeviceUnavailableError, "A device is not there, or failed for good.";
+    Network => NetworkError, "A model could not be fetched: no network, or a server that fails.";
     Busy => BusyError, "The resource stayed in use until the deadline of the wait. Trying again later may work.";
     Cancelled => CancelledError, "The job was cancelled.";
     DeadlineExceeded => DeadlineExceededError, "The job's deadline passed.";

@@ -1,8 +1,12 @@
-//! The Python face of dubcore: the native half of the package in `python/dubcore`.
+//! The native half of the Python package in `python/dubcore`: sound, models, pipelines, and calls that take long.
 
-mod door;
-mod dub;
+mod audio;
+mod call;
 mod error;
+mod factory;
+mod input;
+mod pipeline;
+mod stages;
 
 use pyo3::prelude::*;
 
@@ -10,5 +14,9 @@ use pyo3::prelude::*;
 fn _dubcore(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     error::register(m)?;
-    dub::register(m)
+    call::register(m)?;
+    audio::register(m)?;
+    factory::register(m)?;
+    stages::register(m)?;
+    pipeline::register(m)
 }

@@ -1,14 +1,80 @@
 """Speech in one language in, speech in another out.
 
 >>> import dubcore
->>> result = dubcore.dub("talk.wav", to="es", out="dubs")
->>> for line in result.lines:
-...     print(f"{line.start:.2f} {line.source} -> {line.target}")
+>>> result = dubcore.dub("examples/media/kitchen.wav", to="es")
+>>> result.complete
+True
 
-Every function may be called from any thread and lets other Python threads run. Ctrl-C stops a call with
-KeyboardInterrupt. What fails raises a subclass of dubcore.Error, whose `kind` names what went wrong.
+Whole dubs are `dub` and `Pipeline`; the stages by themselves `Stt`, `Translator` and `Tts`; models live in a `Factory`. Every
+call may be made from any thread and lets other Python threads run; those that take long have an awaitable twin whose name
+begins with an a, and take `timeout`, `cancel` and `progress`. Ctrl-C stops a call with KeyboardInterrupt. What fails raises a
+subclass of dubcore.Error, whose `kind` names what went wrong.
 """
 
-from ._dubcore import *  # noqa: F403 - the native module's __all__ is the list of public names
-from ._dubcore import __all__ as __all__
-from ._dubcore import __version__ as __version__
+from ._api import CancelToken, Dub, Factory, Media, Pipeline, Run, Stt, Translator, Tts, adub, dub, load_audio
+from ._dubcore import (
+    Audio,
+    BusyError,
+    CancelledError,
+    CorruptMediaError,
+    DeadlineExceededError,
+    DeviceUnavailableError,
+    Error,
+    InternalError,
+    InvalidArgumentError,
+    IoError,
+    LimitExceededError,
+    ModelCorruptError,
+    ModelIncompatibleError,
+    ModelNotFoundError,
+    NetworkError,
+    OutOfMemoryError,
+    UnsupportedLanguageError,
+    UnsupportedMediaError,
+    __version__,
+)
+from ._results import FellBack, Info, Line, Metadata, Progress, Segment, Speech, Transcript, Translation, Word
+
+__all__ = [
+    "Audio",
+    "BusyError",
+    "CancelToken",
+    "CancelledError",
+    "CorruptMediaError",
+    "DeadlineExceededError",
+    "DeviceUnavailableError",
+    "Dub",
+    "Error",
+    "Factory",
+    "FellBack",
+    "Info",
+    "InternalError",
+    "InvalidArgumentError",
+    "IoError",
+    "LimitExceededError",
+    "Line",
+    "Media",
+    "Metadata",
+    "ModelCorruptError",
+    "ModelIncompatibleError",
+    "ModelNotFoundError",
+    "NetworkError",
+    "OutOfMemoryError",
+    "Pipeline",
+    "Progress",
+    "Run",
+    "Segment",
+    "Speech",
+    "Stt",
+    "Transcript",
+    "Translation",
+    "Translator",
+    "Tts",
+    "UnsupportedLanguageError",
+    "UnsupportedMediaError",
+    "Word",
+    "adub",
+    "dub",
+    "load_audio",
+    "__version__",
+]

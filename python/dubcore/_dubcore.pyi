@@ -1,27 +1,41 @@
+"""The native half. Only sound, errors and the token are for others than the package itself."""
+
+import sys
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 __all__ = [
+    "Audio",
     "BusyError",
+    "Call",
+    "CancelToken",
     "CancelledError",
     "CorruptMediaError",
     "DeadlineExceededError",
+    "DeviceUnavailableError",
     "Dub",
     "Error",
+    "Factory",
     "InternalError",
     "InvalidArgumentError",
     "IoError",
     "LimitExceededError",
-    "Line",
     "ModelCorruptError",
     "ModelIncompatibleError",
     "ModelNotFoundError",
+    "NetworkError",
     "OutOfMemoryError",
+    "Pipeline",
+    "Run",
+    "Stt",
+    "Translator",
+    "Tts",
     "UnsupportedLanguageError",
     "UnsupportedMediaError",
     "__version__",
-    "dub",
+    "_close",
 ]
 __version__: str
 
@@ -43,65 +57,147 @@ class OutOfMemoryError(Error): ...
 class BusyError(Error): ...
 class CancelledError(Error): ...
 class DeadlineExceededError(Error): ...
+class DeviceUnavailableError(Error): ...
+class NetworkError(Error): ...
 class InternalError(Error): ...
 
+def _close() -> None: ...
 @final
-class Line:
-    """One line of a dub: what was said, what is said instead, and how it was fitted."""
+class CancelToken:
+    """Stops whatever it is given to, from any thread; more than one call may have it."""
+
+    def __new__(cls) -> CancelToken: ...
+    def cancel(self) -> None:
+        """Asks the calls that have it to stop: they raise CancelledError."""
 
     @property
-    def start(self) -> float:
-        """Where the original begins, in seconds."""
+    def cancelled(self) -> bool:
+        """Whether it was cancelled."""
+
+@final
+class Audio:
+    """Mono sound: 32-bit floats, nominally -1 to 1, at so many samples per second. It never changes; memoryview(audio) and
+    numpy.asarray(audio) look at its samples without a copy."""
+
+    def __new__(cls, samples: Any, rate: int) -> Audio: ...
+    @staticmethod
+    def _load(media: Any, track: int | None, control: dict[str, Any]) -> Call: ...
+    @property
+    def rate(self) -> int:
+        """Samples per second."""
 
     @property
-    def end(self) -> float:
-        """Where the original ends, in seconds."""
+    def duration(self) -> float:
+        """Length in seconds."""
 
-    @property
-    def source(self) -> str:
-        """What was said."""
+    def __len__(self) -> int: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    def __lt__(self, other: object, /) -> bool: ...
+    def __le__(self, other: object, /) -> bool: ...
+    def __gt__(self, other: object, /) -> bool: ...
+    def __ge__(self, other: object, /) -> bool: ...
+    __hash__: ClassVar[None]  # type: ignore[assignment]
+    if sys.version_info >= (3, 12):
+        def __buffer__(self, flags: int, /) -> memoryview: ...
+        def __release_buffer__(self, buffer: memoryview, /) -> None: ...
 
-    @property
-    def target(self) -> str:
-        """What is said instead."""
+    def __getnewargs__(self) -> tuple[bytes, int]: ...
+    def slice(self, start: float, end: float) -> Audio:
+        """The part from `start` to `end`, in seconds; it shares the samples."""
 
-    @property
-    def speed(self) -> float | None:
-        """How much faster than its own pace the voice speaks to fit; None where nothing is spoken."""
+    def resample(self, rate: int) -> Audio:
+        """The same sound at `rate` Hz."""
 
-    @property
-    def overflow(self) -> bool:
-        """Whether it did not fit within the natural bounds, so that it was hurried beyond them, or cut."""
+    def save(self, path: str | PathLike[str], *, float: bool = False) -> None:
+        """Writes a WAV file of 16-bit integers, or of 32-bit floats where `float` is true."""
+
+    def tobytes(self) -> bytes:
+        """The samples as bytes of native 32-bit floats."""
+
+@final
+class Call:
+    """A call in progress."""
+
+    def result(self) -> Any: ...
+    def cancel(self) -> None: ...
+    def on_end(self, callback: Callable[[], object]) -> None: ...
+
+@final
+class Factory:
+    """Loads models, each once, and lends them out."""
+
+    def __new__(cls, settings: dict[str, Any]) -> Factory: ...
+    @staticmethod
+    def default() -> Factory: ...
+    def stt(self, model: str, load: dict[str, Any], control: dict[str, Any]) -> Call: ...
+    def translator(self, model: str, load: dict[str, Any], control: dict[str, Any]) -> Call: ...
+    def tts(self, model: str, load: dict[str, Any], control: dict[str, Any]) -> Call: ...
+    def preload(self, names: Sequence[str], warm: bool, load: dict[str, Any], control: dict[str, Any]) -> Call: ...
+    def unload(self, model: str | None, control: dict[str, Any]) -> Call: ...
+    def sweep(self) -> int: ...
+    def pin(self, model: str, pinned: bool) -> bool: ...
+    def clear_cache(self) -> None: ...
+    def status(self) -> Any: ...
+    def health(self) -> Any: ...
+    def metrics(self) -> str: ...
+
+@final
+class Stt:
+    def info(self) -> Any: ...
+    def transcribe(self, audio: Any, options: dict[str, Any], control: dict[str, Any]) -> Call: ...
+
+@final
+class Translator:
+    def info(self) -> Any: ...
+    def translate(
+        self,
+        texts: Sequence[str],
+        source: str,
+        target: str,
+        beams: int,
+        max_tokens: int,
+        alternatives: int,
+        control: dict[str, Any],
+    ) -> Call: ...
+
+@final
+class Tts:
+    def info(self) -> Any: ...
+    def synthesize(self, texts: Sequence[str], options: dict[str, Any], control: dict[str, Any]) -> Call: ...
+
+@final
+class Pipeline:
+    @staticmethod
+    def of(stt: Stt, translator: Translator | None, tts: Tts | None) -> Pipeline: ...
+    @staticmethod
+    def load(
+        factory: Factory,
+        stt: str | None,
+        translator: str | None,
+        tts: str | None,
+        source: str | None,
+        target: str,
+        load: dict[str, Any],
+        control: dict[str, Any],
+    ) -> Call: ...
+    def start(self, media: Any, request: dict[str, Any], control: dict[str, Any]) -> Call: ...
+
+@final
+class Run:
+    """A dub in progress."""
+
+    def next(self) -> Call: ...
+    def finish(self, whole: bool) -> Call: ...
+    def cancel(self) -> None: ...
+    def progress(self) -> tuple[float, list[tuple[str, float]]]: ...
 
 @final
 class Dub:
     """A finished dub."""
 
-    @property
-    def lines(self) -> list[Line]:
-        """Its lines, in order."""
-
-    @property
-    def files(self) -> list[Path]:
-        """The files that were written: the track, the subtitles, the report."""
-
-    @property
-    def report(self) -> dict[str, Any]:
-        """What was done, as in the JSON file."""
-
-    @property
-    def complete(self) -> bool:
-        """Whether every line was dubbed."""
-
-def dub(
-    path: str | PathLike[str],
-    *,
-    to: str,
-    from_: str | None = None,
-    out: str | PathLike[str] | None = None,
-) -> Dub:
-    """Dubs the media file `path` into the language `to` with the embedded models.
-
-    `from_` is the language spoken in it, by default the models' own. Into the directory `out`, by default the input's
-    own, go NAME.LANG.wav, .srt, .vtt and .json, and the original's subtitles. Languages are BCP-47 or ISO 639 codes: "es", "es-MX", "spa".
-    """
+    def report(self) -> Any: ...
+    def files(self) -> list[Path]: ...
+    def track(self) -> bytes | None: ...
+    def cut_short(self) -> bool: ...
+    def save(self, folder: str | PathLike[str], stem: str) -> list[Path]: ...

@@ -118,7 +118,7 @@ def test_wrong_input_raises_its_class_and_writes_nothing(tmp_path, case, error, 
 def test_each_kind_has_one_class():
     classes = [c for c in vars(dubcore).values() if isinstance(c, type) and issubclass(c, dubcore.Error)]
     kinds = [c.kind for c in classes if c is not dubcore.Error]
-    assert len(kinds) == len(set(kinds)) == 14
+    assert len(kinds) == len(set(kinds)) == 16
     for c in classes:
         if c is not dubcore.Error:
             assert c.__name__ == "".join(w.title() for w in c.kind.split("_")) + "Error"

@@ -1,0 +1,635 @@
+"""Models, pipelines and dubs as Python has them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from os import PathLike, fspath
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Literal, Self, TypeAlias, TypedDict, Unpack
+
+from . import _dubcore
+from ._calls import Control, awaited, control, filled, first_error
+from ._dubcore import Audio, CancelToken
+from ._results import Info, Line, Progress, Speech, Transcript, Translation
+
+Media: TypeAlias = str | PathLike[str] | bytes | IO[bytes] | Audio
+"""Media: a path, the bytes of a file, a file open for reading, or sound."""
+
+
+class FactoryOptions(TypedDict, total=False):
+    """Settings of a factory. What is not given comes from the environment, then from the defaults."""
+
+    memory_budget: int | None
+    """Bytes of weights; above 80 % of it the models not used for longest go."""
+    max_models: int | None
+    """Most models to keep."""
+    idle: float | None
+    """Seconds after which a model that is not used goes, at the next load or sweep."""
+    cpu_threads: int | None
+    """Compute threads of the process, 0 for one per core. Effective before the first inference."""
+    models_dir: str | PathLike[str] | None
+    """A folder with models as OWNER/NAME, looked into before the hub's cache."""
+    downloads: bool | None
+    """Whether models of the hub that are not on this machine are fetched."""
+    cache: bool | None
+    """Whether results are remembered."""
+    cache_size: int | None
+    """Most results in memory."""
+    cache_dir: str | PathLike[str] | None
+    """A folder that keeps results, too; processes may share it."""
+
+
+class LoadOptions(TypedDict, total=False):
+    """How to load a model."""
+
+    device: str | None
+    """"auto", "cpu" or "cuda:N"."""
+    pool_size: int
+    """How many calls may be in the model at once; 0 for any number."""
+    queue: int
+    """How many calls may wait for their turn; more raise BusyError."""
+    queue_timeout: float | None
+    """Seconds that a call waits for its turn before it raises BusyError."""
+    fallback: Sequence[str]
+    """Models to use where this one cannot be loaded."""
+    mode: Literal["auto", "memory", "fallback"]
+    """"auto": whatever can be had; "memory": this model or an error; "fallback": only what it falls back to."""
+
+
+class HearOptions(TypedDict, total=False):
+    """Options of a recogniser."""
+
+    language: str | None
+    """The language spoken; None lets the model tell."""
+    task: Literal["transcribe", "translate"]
+    """Write it down, or translate it into English."""
+    timestamps: bool
+    """Let the model write timestamps: faster for many short utterances."""
+    beams: int
+    """Beam width, 1 to 16; 0 or 1 is greedy."""
+    max_tokens: int
+    """Most tokens of a window; 0 for as many as the model allows."""
+    temperatures: Sequence[float] | None
+    """What is tried in turn where the text is improbable or repeats itself."""
+    seed: int
+    """The seed of what is drawn at temperatures above 0."""
+
+
+class SpeakOptions(TypedDict, total=False):
+    """Options of a voice."""
+
+    speaker: int
+    """Which of its speakers, from 0."""
+    speaking_rate: float
+    """How fast, 0.25 to 4; 1 is its own pace."""
+    noise_scale: float | None
+    """Variation of the sound, 0 to 2; None for what it was made for."""
+    noise_scale_duration: float | None
+    """Variation of the rhythm, 0 to 2; None for what it was made for."""
+    seed: int
+    """The seed of the noise: the same seed and text give the same sound."""
+
+
+class TranscribeOptions(HearOptions, Control, total=False):
+    """What may be asked of `Stt.transcribe`."""
+
+
+class TranslateOptions(Control, total=False):
+    """What may be asked of `Translator.translate`."""
+
+    beams: int
+    """Beam width, 1 to 16; 0 for what the model was made for."""
+    max_tokens: int
+    """Most tokens of a translation; 0 for as many as the model allows."""
+    alternatives: int
+    """How many others to return, fewer than the beam width."""
+
+
+class SynthesizeOptions(SpeakOptions, Control, total=False):
+    """What may be asked of `Tts.synthesize`."""
+
+
+class DubOptions(HearOptions, SpeakOptions, Control, total=False):
+    """What may be asked of a dub. `language` is `from_` by another name, and `beams` the translator's."""
+
+    from_: str | None
+    """The language of the media; None lets the recogniser tell."""
+    track: int | None
+    """Which sound track of the media, from 0."""
+    script: Sequence[tuple[float, float, str, str | None]]
+    """Lines to be spoken instead of what the recogniser hears: start, end, what is said, its translation or None."""
+    duck_db: float | None
+    """Gain of the original during lines in dB; None mutes it there."""
+    original: bool
+    """Whether the original is heard at all."""
+
+
+_LOAD: dict[str, Any] = dict(device=None, pool_size=0, queue=64, queue_timeout=None, fallback=(), mode="auto")
+_HEAR: dict[str, Any] = dict(
+    language=None, task="transcribe", timestamps=False, beams=0, max_tokens=0, temperatures=None, seed=0
+)
+_SPEAK: dict[str, Any] = dict(speaker=0, speaking_rate=1.0, noise_scale=None, noise_scale_duration=None, seed=0)
+_TRANSLATE: dict[str, Any] = dict(beams=0, max_tokens=0, alternatives=0)
+_DUB: dict[str, Any] = dict(from_=None, track=None, script=(), duck_db=-24.0, original=True)
+_SETTINGS: dict[str, Any] = dict(
+    memory_budget=None,
+    max_models=None,
+    idle=None,
+    cpu_threads=None,
+    models_dir=None,
+    downloads=None,
+    cache=None,
+    cache_size=None,
+    cache_dir=None,
+)
+
+
+class LoadControl(LoadOptions, Control, total=False):
+    """How to load models, and what may be asked of that."""
+
+
+class Factory:
+    """Loads models, each once, and lends them out. Any thread may use it.
+
+    >>> factory = dubcore.Factory(max_models=2)
+    >>> factory.preload(["micro/mt-en-es"])
+    {'micro/mt-en-es': None}
+    """
+
+    __slots__ = ("_native",)
+
+    def __init__(self, **settings: Unpack[FactoryOptions]) -> None:
+        self._native = _dubcore.Factory(filled(_SETTINGS, settings))
+
+    @classmethod
+    def default(cls) -> Factory:
+        """The process's own, with the environment's settings."""
+        self = cls.__new__(cls)
+        self._native = _dubcore.Factory.default()
+        return self
+
+    def preload(self, models: Sequence[str], *, warm: bool = False, **options: Unpack[LoadControl]) -> dict[str, Exception | None]:
+        """Loads models, and with `warm` runs each once on next to nothing. Says of each what went wrong, if anything did."""
+        call = self._native.preload(list(models), warm, *_loading(options))
+        found: dict[str, Exception | None] = call.result()
+        return found
+
+    async def apreload(
+        self, models: Sequence[str], *, warm: bool = False, **options: Unpack[LoadControl]
+    ) -> dict[str, Exception | None]:
+        """As `preload`, awaited."""
+        found: dict[str, Exception | None] = await awaited(self._native.preload(list(models), warm, *_loading(options)))
+        return found
+
+    def unload(self, model: str | None = None, **options: Unpack[Control]) -> None:
+        """Drops a model, or all of them, when the calls that use it have ended; waits for that."""
+        self._native.unload(model, control(dict(options))).result()
+
+    def pin(self, model: str, pinned: bool = True) -> bool:
+        """Keeps a loaded model from being evicted, or allows it again. Says whether it is loaded."""
+        return self._native.pin(model, pinned)
+
+    def sweep(self) -> int:
+        """Lets go what is too old; returns how many models went."""
+        return self._native.sweep()
+
+    def clear_cache(self) -> None:
+        """Forgets all results."""
+        self._native.clear_cache()
+
+    def status(self) -> dict[str, Any]:
+        """What is loaded, how much memory there is, how calls went."""
+        found: dict[str, Any] = self._native.status()
+        return found
+
+    def health(self) -> dict[str, Any]:
+        """Whether it can do its work."""
+        found: dict[str, Any] = self._native.health()
+        return found
+
+    def metrics(self) -> str:
+        """The figures of `status` as Prometheus reads them."""
+        return self._native.metrics()
+
+    def __repr__(self) -> str:
+        loaded = [r["key"] for r in self.status()["residents"]]
+        return f"Factory(loaded={loaded})"
+
+
+def _loading(options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    options = dict(options)
+    asked = control(options)
+    return filled(_LOAD, options), asked
+
+
+def _factory(factory: Factory | None) -> _dubcore.Factory:
+    return (factory or Factory.default())._native
+
+
+class Stt:
+    """A recogniser.
+
+    >>> stt = dubcore.Stt("micro/stt-en")
+    >>> stt.transcribe("examples/media/kitchen.wav", language="en").language
+    'en'
+    """
+
+    __slots__ = ("_native",)
+
+    def __init__(self, model: str, *, factory: Factory | None = None, **options: Unpack[LoadControl]) -> None:
+        self._native = _factory(factory).stt(model, *_loading(options)).result()
+
+    @classmethod
+    async def aload(cls, model: str, *, factory: Factory | None = None, **options: Unpack[LoadControl]) -> Self:
+        """As the constructor, awaited."""
+        self = cls.__new__(cls)
+        self._native = await awaited(_factory(factory).stt(model, *_loading(options)))
+        return self
+
+    @property
+    def info(self) -> Info:
+        """What it is."""
+        return Info._of(self._native.info())
+
+    def _start(self, audio: Media, options: Any) -> _dubcore.Call:
+        options = dict(options)
+        asked = control(options)
+        return self._native.transcribe(audio, filled(_HEAR, options), asked)
+
+    def transcribe(self, audio: Media, **options: Unpack[TranscribeOptions]) -> Transcript:
+        """Writes down what is said."""
+        return Transcript._of(self._start(audio, options).result())
+
+    async def atranscribe(self, audio: Media, **options: Unpack[TranscribeOptions]) -> Transcript:
+        """As `transcribe`, awaited."""
+        return Transcript._of(await awaited(self._start(audio, options)))
+
+    def __repr__(self) -> str:
+        return f"Stt({self.info.model!r})"
+
+
+class Translator:
+    """A translator.
+
+    >>> translator = dubcore.Translator("micro/mt-en-es")
+    >>> translator.translate(["Good morning."], from_="en", to="es")[0].text
+    'Buenos días.'
+    """
+
+    __slots__ = ("_native",)
+
+    def __init__(self, model: str, *, factory: Factory | None = None, **options: Unpack[LoadControl]) -> None:
+        self._native = _factory(factory).translator(model, *_loading(options)).result()
+
+    @classmethod
+    async def aload(cls, model: str, *, factory: Factory | None = None, **options: Unpack[LoadControl]) -> Self:
+        """As the constructor, awaited."""
+        self = cls.__new__(cls)
+        self._native = await awaited(_factory(factory).translator(model, *_loading(options)))
+        return self
+
+    @property
+    def info(self) -> Info:
+        """What it is."""
+        return Info._of(self._native.info())
+
+    def _start(self, texts: Sequence[str], from_: str, to: str, options: Any) -> _dubcore.Call:
+        options = dict(options)
+        asked = control(options)
+        o = filled(_TRANSLATE, options)
+        return self._native.translate(_texts(texts), from_, to, o["beams"], o["max_tokens"], o["alternatives"], asked)
+
+    def translate(self, texts: Sequence[str], *, from_: str, to: str, **options: Unpack[TranslateOptions]) -> list[Translation]:
+        """Translates each text by itself. Where one fails, its exception is raised."""
+        return [Translation._of(t) for t in first_error(self._start(texts, from_, to, options).result())]
+
+    async def atranslate(
+        self, texts: Sequence[str], *, from_: str, to: str, **options: Unpack[TranslateOptions]
+    ) -> list[Translation]:
+        """As `translate`, awaited."""
+        return [Translation._of(t) for t in first_error(await awaited(self._start(texts, from_, to, options)))]
+
+    def __repr__(self) -> str:
+        return f"Translator({self.info.model!r})"
+
+
+class Tts:
+    """A voice.
+
+    >>> voice = dubcore.Tts("micro/tts-es")
+    >>> voice.synthesize(["Buenos días."])[0].audio.rate
+    16000
+    """
+
+    __slots__ = ("_native",)
+
+    def __init__(self, model: str, *, factory: Factory | None = None, **options: Unpack[LoadControl]) -> None:
+        self._native = _factory(factory).tts(model, *_loading(options)).result()
+
+    @classmethod
+    async def aload(cls, model: str, *, factory: Factory | None = None, **options: Unpack[LoadControl]) -> Self:
+        """As the constructor, awaited."""
+        self = cls.__new__(cls)
+        self._native = await awaited(_factory(factory).tts(model, *_loading(options)))
+        return self
+
+    @property
+    def info(self) -> Info:
+        """What it is."""
+        return Info._of(self._native.info())
+
+    def _start(self, texts: Sequence[str], options: Any) -> _dubcore.Call:
+        options = dict(options)
+        asked = control(options)
+        return self._native.synthesize(_texts(texts), filled(_SPEAK, options), asked)
+
+    def synthesize(self, texts: Sequence[str], **options: Unpack[SynthesizeOptions]) -> list[Speech]:
+        """Speaks each text by itself. Where one fails, its exception is raised."""
+        return [Speech._of(s) for s in first_error(self._start(texts, options).result())]
+
+    async def asynthesize(self, texts: Sequence[str], **options: Unpack[SynthesizeOptions]) -> list[Speech]:
+        """As `synthesize`, awaited."""
+        return [Speech._of(s) for s in first_error(await awaited(self._start(texts, options)))]
+
+    def __repr__(self) -> str:
+        return f"Tts({self.info.model!r})"
+
+
+def _texts(texts: Sequence[str]) -> list[str]:
+    # A string is a sequence of strings, too; nobody means its letters.
+    if isinstance(texts, str):
+        raise TypeError("texts are a list of strings: put the one text into a list")
+    return list(texts)
+
+
+class Dub:
+    """A finished dub."""
+
+    __slots__ = ("_native", "_report", "_stem")
+
+    def __init__(self, native: _dubcore.Dub, stem: str) -> None:
+        self._native, self._stem = native, stem
+        self._report: dict[str, Any] = native.report()
+
+    @property
+    def lines(self) -> list[Line]:
+        """Its lines, in order, without their sound."""
+        return [Line._of(line) for line in self._report["lines"]]
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """What was done, as in the JSON file."""
+        return self._report
+
+    @property
+    def complete(self) -> bool:
+        """Whether every line was dubbed."""
+        return bool(self._report["complete"])
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether it was cancelled, or its time ran out. There is no track then."""
+        return self._native.cut_short()
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that were written."""
+        return self._native.files()
+
+    @property
+    def track(self) -> bytes | None:
+        """The track as a WAV file, if it was kept in memory."""
+        return self._native.track()
+
+    def save(self, folder: str | PathLike[str], stem: str | None = None) -> list[Path]:
+        """Writes the track, if it was kept in memory, and subtitles and report into `folder`, which is made if need be, as
+        STEM.LANG.wav, .srt, .vtt and .json; returns all files. `stem` is the media's own unless it is given."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        return self._native.save(Path(folder), self._stem if stem is None else stem)
+
+    def __repr__(self) -> str:
+        files = ", ".join(str(f) for f in self.files)
+        return f"Dub({len(self.lines)} lines, complete={self.complete}, files=[{files}])"
+
+
+class Run:
+    """A dub in progress: iterating gives its lines as they are finished, `finish` the rest of it.
+
+    A line that failed raises its exception; the lines behind it follow. A `with` block, or `async with`, cancels what is left
+    at its end.
+    """
+
+    __slots__ = ("_native", "_stem")
+
+    def __init__(self, native: _dubcore.Run, stem: str) -> None:
+        self._native, self._stem = native, stem
+
+    def __iter__(self) -> Iterator[Line]:
+        return self
+
+    def __next__(self) -> Line:
+        line = self._native.next().result()
+        if line is None:
+            raise StopIteration
+        return _line(line)
+
+    def __aiter__(self) -> AsyncIterator[Line]:
+        return self
+
+    async def __anext__(self) -> Line:
+        line = await awaited(self._native.next())
+        if line is None:
+            raise StopAsyncIteration
+        return _line(line)
+
+    def finish(self) -> Dub:
+        """Dubs what is left and completes the output."""
+        return self._finish(self._native.finish(False).result())
+
+    async def afinish(self) -> Dub:
+        """As `finish`, awaited."""
+        return self._finish(await awaited(self._native.finish(False)))
+
+    def _finish(self, made: _dubcore.Dub) -> Dub:
+        return Dub(made, self._stem)
+
+    def cancel(self) -> None:
+        """Asks it to stop, from any thread: what is finished is kept."""
+        self._native.cancel()
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is."""
+        fraction, parts = self._native.progress()
+        return Progress(fraction, dict(parts))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.cancel()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.cancel()
+
+
+def _line(line: Any) -> Line:
+    if isinstance(line, BaseException):
+        raise line
+    return Line._of(line)
+
+
+class Pipeline:
+    """A recogniser, a translator and a voice, put together. Without a voice it translates, without a translator too it
+    transcribes.
+
+    >>> pipeline = dubcore.Pipeline(dubcore.Stt("micro/stt-en"), dubcore.Translator("micro/mt-en-es"))
+    >>> run = pipeline.start("examples/media/kitchen.wav", to="es", from_="en")
+    >>> len([line.target for line in run])
+    4
+    """
+
+    __slots__ = ("_native",)
+
+    def __init__(self, stt: Stt, translator: Translator | None = None, tts: Tts | None = None) -> None:
+        self._native = _dubcore.Pipeline.of(
+            stt._native, translator._native if translator is not None else None, tts._native if tts is not None else None
+        )
+
+    def _start(self, media: Media, to: str, output: str | PathLike[str] | None, keep: bool, options: Any) -> _dubcore.Call:
+        options = dict(options)
+        asked = control(options)
+        options["from_"] = options.pop("language", None) or options.get("from_")
+        beams = options.pop("beams", 0)
+        o = filled({**_DUB, **_HEAR, **_SPEAK}, options)
+        request = {name: o[name] for name in ("track", "duck_db", "original")}
+        request |= {"to": to, "from": o["from_"], "output": output, "keep": keep, "beams": beams}
+        request["script"] = [tuple(line) for line in o["script"]]
+        request["hearing"] = {name: o[name] for name in _HEAR}
+        request["speaking"] = {name: o[name] for name in _SPEAK}
+        return self._native.start(media, request, asked)
+
+    def start(
+        self,
+        media: Media,
+        *,
+        to: str,
+        output: str | PathLike[str] | None = None,
+        keep: bool = False,
+        **options: Unpack[DubOptions],
+    ) -> Run:
+        """Begins a dub. Its track goes into the WAV file `output`, or with `keep` into memory."""
+        return Run(self._start(media, to, output, keep, options).result(), _stem(media))
+
+    async def astart(
+        self,
+        media: Media,
+        *,
+        to: str,
+        output: str | PathLike[str] | None = None,
+        keep: bool = False,
+        **options: Unpack[DubOptions],
+    ) -> Run:
+        """As `start`, awaited."""
+        return Run(await awaited(self._start(media, to, output, keep, options)), _stem(media))
+
+
+def _stem(media: Media) -> str:
+    named = media if isinstance(media, (str, PathLike)) else getattr(media, "name", None)
+    return Path(fspath(named)).stem if isinstance(named, (str, PathLike)) else "dub"
+
+
+class DubModels(LoadOptions, DubOptions, total=False):
+    """What may be asked of `dub`: how the models are loaded, and of the dub."""
+
+    stt: str | None
+    """The recogniser; None for an embedded one."""
+    translator: str | None
+    """The translator; None for an embedded one."""
+    tts: str | None
+    """The voice; None for an embedded one."""
+    factory: Factory | None
+    """Where they are loaded; None for the process's own."""
+
+
+def _models(to: str, options: dict[str, Any]) -> _dubcore.Call:
+    """Begins to load the models of a dub; leaves the dub's own options."""
+    factory = _factory(options.pop("factory", None))
+    stt, translator, tts = (options.pop(name, None) for name in ("stt", "translator", "tts"))
+    load = filled(_LOAD, {name: options.pop(name) for name in list(options) if name in _LOAD})
+    asked = {"timeout": options.get("timeout"), "cancel": options.get("cancel"), "progress": None}
+    from_ = options.get("from_") or options.get("language")
+    return _dubcore.Pipeline.load(factory, stt, translator, tts, from_, to, load, asked)
+
+
+def _of(native: _dubcore.Pipeline) -> Pipeline:
+    pipeline = Pipeline.__new__(Pipeline)
+    pipeline._native = native
+    return pipeline
+
+
+def _target(media: Media, to: str, out: str | PathLike[str] | None) -> Path | None:
+    return None if out is None else Path(out) / f"{_stem(media)}.{to}.wav"
+
+
+def dub(media: Media, *, to: str, out: str | PathLike[str] | None = None, **options: Unpack[DubModels]) -> Dub:
+    """Dubs media into the language `to`, by default with the embedded models.
+
+    With a directory `out`, which is made if need be, it writes NAME.LANG.wav, .srt, .vtt and .json there, and the original's
+    subtitles; without one the track is kept in memory, for `Dub.save`. Languages are BCP-47 or ISO 639 codes: "es", "es-MX",
+    "spa". A dub that is cancelled or whose time runs out is an exception, and leaves nothing behind.
+    """
+    rest: dict[str, Any] = dict(options)
+    pipeline = _of(_models(to, rest).result())
+    with _folder(out):
+        run = pipeline.start(media, to=to, output=_target(media, to, out), keep=out is None, **rest)
+        return _saved(run._finish(run._native.finish(True).result()), out)
+
+
+async def adub(media: Media, *, to: str, out: str | PathLike[str] | None = None, **options: Unpack[DubModels]) -> Dub:
+    """As `dub`, awaited: cancelling the task cancels the dub."""
+    rest: dict[str, Any] = dict(options)
+    pipeline = _of(await awaited(_models(to, rest)))
+    with _folder(out):
+        run = await pipeline.astart(media, to=to, output=_target(media, to, out), keep=out is None, **rest)
+        return _saved(run._finish(await awaited(run._native.finish(True))), out)
+
+
+@contextmanager
+def _folder(out: str | PathLike[str] | None) -> Iterator[None]:
+    """Makes a directory, and takes away again what was made of it if that fails."""
+    if out is None:
+        yield
+        return
+    path = Path(out)
+    try:
+        new = [folder for folder in (path, *path.parents) if not folder.exists()]
+        path.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as e:
+        raise _dubcore.IoError(f"cannot make the folder {path}: {e}") from e
+    try:
+        yield
+    except BaseException:
+        for folder in new:
+            # Only where nothing else came into it meanwhile.
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+def _saved(made: Dub, out: str | PathLike[str] | None) -> Dub:
+    if out is not None:
+        made.save(out)
+    return made
+
+
+def load_audio(media: Media, *, track: int | None = None, **options: Unpack[Control]) -> Audio:
+    """Decodes the sound of media, or of its sound track number `track`, to one channel at its own rate."""
+    found: Audio = Audio._load(media, track, control(dict(options))).result()
+    return found
+
