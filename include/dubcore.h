@@ -97,6 +97,14 @@ typedef enum {
    * A defect in the library, or a failure newer than this list: dub_error_kind names it.
    */
   DUB_STATUS_INTERNAL = 14,
+  /**
+   * A device is not there, or failed for good.
+   */
+  DUB_STATUS_DEVICE_UNAVAILABLE = 15,
+  /**
+   * A model could not be fetched: no network, or a server that fails.
+   */
+  DUB_STATUS_NETWORK = 16,
 } dub_status;
 
 /**

@@ -1,5 +1,5 @@
-//! Dubs and loads by models of real size, cancelled at moments spread over all of them: however large the step that the
-//! work is in, it must end soon.
+//! Dubs and loads by the embedded models and by models of real size, cancelled at random moments: however large the step that
+//! the work is in, it must end soon.
 
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -8,30 +8,34 @@ use anyhow::{Result, ensure};
 use dubcore::{ErrorKind, Factory, Job, Output, Pipeline};
 use serde_json::json;
 
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
 use crate::{Set, clip};
 
 /// Moments of a dub, and of a load.
-const DUBS: u32 = 20;
-const LOADS: u32 = 10;
+const DUBS: usize = 200;
+const LOADS: usize = 50;
 
 /// Cancels both and prints, for each, a line of JSON with the milliseconds until the work ended.
 pub fn all() -> Result<()> {
-    dubs()?;
+    dubs("dub by the embedded models", Set::Micro)?;
+    dubs("dub of real size", Set::Real)?;
     loads()
 }
 
-fn dubs() -> Result<()> {
-    let dubber = Set::Real.dubber(&Factory::builder().build()?, &Job::new())?;
+fn dubs(what: &str, set: Set) -> Result<()> {
+    let dubber = set.dubber(&Factory::builder().build()?, &Job::new())?;
     // What ended the run; `None` for a dub that is whole.
     let dub = |job: &Job| -> dubcore::Result<Option<ErrorKind>> {
-        let mut run = dubber.start(Set::Real.request(clip("kitchen.wav")).output(Output::Memory), job.clone())?;
+        let mut run = dubber.start(set.request(clip("kitchen.wav")).output(Output::Memory), job.clone())?;
         Ok(run.find_map(|line| line.err()).map(|e| e.kind()))
     };
     let began = Instant::now();
     ensure!(dub(&Job::new())?.is_none(), "the dub is not whole");
     let whole = began.elapsed();
-    let took = cancelled("dub", whole, DUBS, |job| dub(job).unwrap_or_else(|e| Some(e.kind())))?;
-    tell("dub", whole, took);
+    let took = cancelled(what, whole, DUBS, |job| dub(job).unwrap_or_else(|e| Some(e.kind())))?;
+    tell(what, whole, took);
     ensure!(dub(&Job::new())?.is_none(), "the models are the worse for it");
     Ok(())
 }
@@ -46,17 +50,26 @@ fn loads() -> Result<()> {
     let began = Instant::now();
     ensure!(load(&Job::new()).is_none(), "the models do not load");
     let whole = began.elapsed();
-    tell("load", whole, cancelled("load", whole, LOADS, load)?);
+    tell("load of real size", whole, cancelled("load", whole, LOADS, load)?);
     Ok(())
 }
 
 /// How long `work` goes on after its job is cancelled, at `count` moments of the `whole` that it takes. Moments at which
-/// it had ended by itself are left out; half of them must remain.
-fn cancelled(what: &str, whole: Duration, count: u32, work: impl Fn(&Job) -> Option<ErrorKind> + Sync) -> Result<Vec<Duration>> {
+/// it had ended by itself do not count.
+fn cancelled(
+    what: &str,
+    whole: Duration,
+    count: usize,
+    work: impl Fn(&Job) -> Option<ErrorKind> + Sync,
+) -> Result<Vec<Duration>> {
     let mut took = Vec::new();
-    for i in 0..count {
-        // A little off an even spread, so that no step of like length is always hit at its beginning.
-        let moment = whole * (2 * i + 1) / (2 * count) + Duration::from_millis(u64::from(i * 37 % 50));
+    let mut rng = ChaCha8Rng::seed_from_u64(0);
+    for tries in 0.. {
+        if took.len() == count {
+            break;
+        }
+        ensure!(tries < 2 * count, "only {} of {tries} were cancelled in time: the {what} is too short", took.len());
+        let moment = whole.mul_f64(rng.random_range(0.0..1.0));
         let job = Job::new();
         let (send, ended) = mpsc::channel();
         std::thread::scope(|scope| {
@@ -82,7 +95,6 @@ fn cancelled(what: &str, whole: Duration, count: u32, work: impl Fn(&Job) -> Opt
             Ok(())
         })?;
     }
-    ensure!(took.len() >= count as usize / 2, "only {} of {count} were cancelled in time: the {what} is too short", took.len());
     Ok(took)
 }
 

@@ -38,6 +38,10 @@ pub enum Status {
     DeadlineExceeded = 13,
     /// A defect in the library, or a failure newer than this list: dub_error_kind names it.
     Internal = 14,
+    /// A device is not there, or failed for good.
+    DeviceUnavailable = 15,
+    /// A model could not be fetched: no network, or a server that fails.
+    Network = 16,
 }
 
 impl From<ErrorKind> for Status {
@@ -53,6 +57,8 @@ impl From<ErrorKind> for Status {
             ErrorKind::ModelCorrupt => Self::ModelCorrupt,
             ErrorKind::ModelIncompatible => Self::ModelIncompatible,
             ErrorKind::OutOfMemory => Self::OutOfMemory,
+            ErrorKind::DeviceUnavailable => Self::DeviceUnavailable,
+            ErrorKind::Network => Self::Network,
             ErrorKind::Busy => Self::Busy,
             ErrorKind::Cancelled => Self::Cancelled,
             ErrorKind::DeadlineExceeded => Self::DeadlineExceeded,

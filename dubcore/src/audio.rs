@@ -65,7 +65,7 @@ pub fn resampled_len(n: u64, from: u32, to: u32) -> u64 {
 /// Cloning and [`Audio::slice`] share the samples.
 #[derive(Clone)]
 pub struct Audio {
-    samples: Arc<Vec<f32>>,
+    samples: Arc<dyn AsRef<[f32]> + Send + Sync>,
     from: usize,
     to: usize,
     rate: u32,
@@ -77,6 +77,16 @@ impl Audio {
     /// # Errors
     /// `InvalidArgument` for a rate outside [`RATES`] or a sample that is not finite.
     pub fn new(samples: Vec<f32>, rate: u32) -> Result<Self> {
+        Self::shared(samples, rate)
+    }
+
+    /// As [`Audio::new`], of samples that somebody else owns, without a copy. They must not change as long as it lives.
+    ///
+    /// # Errors
+    /// As for [`Audio::new`].
+    pub fn shared(samples: impl AsRef<[f32]> + Send + Sync + 'static, rate: u32) -> Result<Self> {
+        let owner = samples;
+        let samples = owner.as_ref();
         if !RATES.contains(&rate) {
             return Err(Error::argument(format!("sample rate {rate} Hz is outside {}..={} Hz", RATES.start(), RATES.end())));
         }
@@ -84,12 +94,12 @@ impl Audio {
             return Err(Error::argument(format!("sample {at} is {}: samples must be finite", samples[at])));
         }
         let to = samples.len();
-        Ok(Self { samples: Arc::new(samples), from: 0, to, rate })
+        Ok(Self { samples: Arc::new(owner), from: 0, to, rate })
     }
 
     /// The samples.
     pub fn samples(&self) -> &[f32] {
-        &self.samples[self.from..self.to]
+        &(*self.samples).as_ref()[self.from..self.to]
     }
 
     /// Samples per second.

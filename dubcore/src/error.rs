@@ -36,6 +36,10 @@ pub enum ErrorKind {
     ModelIncompatible,
     /// Memory ran out, or a model does not fit the configured budget.
     OutOfMemory,
+    /// A device is not there, or failed for good.
+    DeviceUnavailable,
+    /// A model could not be fetched: no network, or a server that fails.
+    Network,
     /// The resource stayed in use until the deadline of the wait. Trying again later may work.
     Busy,
     /// The job was cancelled.
@@ -60,6 +64,8 @@ impl ErrorKind {
             Self::ModelCorrupt => "model_corrupt",
             Self::ModelIncompatible => "model_incompatible",
             Self::OutOfMemory => "out_of_memory",
+            Self::DeviceUnavailable => "device_unavailable",
+            Self::Network => "network",
             Self::Busy => "busy",
             Self::Cancelled => "cancelled",
             Self::DeadlineExceeded => "deadline_exceeded",
@@ -69,7 +75,7 @@ impl ErrorKind {
 
     /// Whether the same call may succeed later with nothing else changed.
     pub const fn is_retryable(self) -> bool {
-        matches!(self, Self::Busy | Self::OutOfMemory | Self::Io | Self::DeadlineExceeded)
+        matches!(self, Self::Busy | Self::Network | Self::OutOfMemory | Self::Io | Self::DeadlineExceeded)
     }
 }
 

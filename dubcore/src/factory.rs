@@ -2,11 +2,13 @@
 
 mod batch;
 mod builder;
+mod chain;
 mod gate;
 mod handle;
 mod health;
 mod metrics;
 mod names;
+mod places;
 mod preload;
 mod shelf;
 #[cfg(test)]
@@ -24,18 +26,19 @@ use crate::backend::{self, Loaded};
 use crate::backends;
 use crate::cache::policy::{Admission, CachePolicy, Decision, Resident, Snapshot};
 use crate::cache::results::{ResultCache, ResultCacheStatus};
-use crate::device::Device;
+use crate::device::{Device, DeviceMemory, Place, ProcessMemory};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::ModelKey;
 use crate::process::{PerProcess, give_back_memory};
 use crate::runtime::Job;
-use crate::source::{ModelFiles, ModelRef, Reading};
-use crate::stage::{FellBack, Stt, Translator, Tts, setters};
+use crate::source::{ModelFiles, ModelRef, Reading, Sources};
+use crate::stage::{Stt, Translator, Tts, setters};
 use crate::sync::{AtomicU64, Mutex, Ordering};
 
 use batch::Batcher;
 pub use batch::Batching;
 pub use builder::FactoryBuilder;
+use chain::{Chain, Id};
 use gate::Gate;
 use handle::{Batchers, Handle};
 pub use health::{DiskHealth, Health, HealthStatus, ModelHealth, Security};
@@ -43,6 +46,7 @@ pub use metrics::CallStatus;
 use metrics::Latency;
 use names::Names;
 pub use names::OwnModel;
+use places::Places;
 pub use preload::Preload;
 use shelf::{Item, Residents, Shelf, Slot};
 
@@ -50,7 +54,8 @@ use shelf::{Item, Residents, Shelf, Slot};
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LoadOptions {
-    /// Where it shall run.
+    /// Where it shall run. What cannot run there, for want of memory say, runs on the processor, unless `mode` forbids it;
+    /// a result tells where it was made.
     pub device: Device,
     /// How many calls may be in the model at once; 0 (default): any number. Calls share the weights, which never change, so
     /// that a slot costs no memory but that of the call; more replicas would serve nobody. The compute threads are those of
@@ -82,10 +87,10 @@ impl Default for LoadOptions {
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum LoadMode {
-    /// The model, and where it cannot be loaded, what it falls back to.
+    /// The model; where the device cannot have it, on the processor; where it cannot be loaded at all, what it falls back to.
     #[default]
     Auto,
-    /// The model or an error.
+    /// The model, on the device that was asked for, or an error.
     Memory,
     /// Only what it falls back to: to try that, or to spare the model.
     Fallback,
@@ -126,12 +131,16 @@ setters! { LoadOptions:
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct Factory(Arc<Shared>);
+pub struct Factory {
+    shared: Arc<Shared>,
+    results: Option<ResultCache>,
+}
 
 struct Shared {
     policy: Box<dyn CachePolicy>,
-    results: Option<ResultCache>,
     names: Names,
+    places: Places,
+    sources: Sources,
     live: PerProcess<Live>,
     /// In the order of [`KINDS`].
     latencies: [Latency; 3],
@@ -156,16 +165,6 @@ struct Live {
     /// The models that could not be loaded when they were last asked for.
     failures: Mutex<HashMap<Id, (Error, Instant)>>,
 }
-
-/// A set of weights: what differs only in how it is used shares one.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Id {
-    model: ModelRef,
-    device: Device,
-}
-
-/// Models to use, in this order.
-type Chain = Arc<[Id]>;
 
 /// A loaded model.
 struct Entry {
@@ -226,6 +225,10 @@ pub struct FactoryStatus {
     pub residents: Vec<ResidentStatus>,
     /// Bytes of all their weights.
     pub bytes: u64,
+    /// The process's memory, measured.
+    pub memory: ProcessMemory,
+    /// The memory of each device.
+    pub devices: Vec<DeviceMemory>,
     /// The models that are being loaded.
     pub loading: Vec<LoadingStatus>,
     /// Loads since the beginning, failed ones included.
@@ -250,6 +253,10 @@ pub struct LoadingStatus {
     pub bytes: u64,
     /// Bytes of its weights; 0 as long as it is not known.
     pub all_bytes: u64,
+    /// Bytes that were fetched from the hub.
+    pub downloaded: u64,
+    /// Bytes that have to be; 0 where the model is on this machine.
+    pub to_download: u64,
 }
 
 /// A loaded model.
@@ -288,7 +295,7 @@ impl Live {
 
 impl Factory {
     fn live(&self) -> &Live {
-        self.0.live.get_with(Live::new)
+        self.shared.live.get_with(Live::new)
     }
 
     /// The process-wide factory, made at the first call from the environment's settings.
@@ -307,7 +314,7 @@ impl Factory {
     /// A recogniser. The model is loaded now, unless it is already.
     ///
     /// # Errors
-    /// `ModelNotFound`, `ModelCorrupt`, `ModelIncompatible`, `OutOfMemory`, or what ended `job`. A failed load is
+    /// `ModelNotFound`, `Network`, `ModelCorrupt`, `ModelIncompatible`, `OutOfMemory`, or what ended `job`. A failed load is
     /// reported to everyone who waited for it; the next call tries again.
     pub fn stt(&self, model: &ModelRef, opts: &LoadOptions, job: &Job) -> Result<Arc<dyn Stt>> {
         let stt: Arc<dyn Stt> = Arc::new(self.handle(model, opts, "stt", job)?);
@@ -334,7 +341,7 @@ impl Factory {
 
     fn handle(&self, model: &ModelRef, opts: &LoadOptions, kind: &'static str, job: &Job) -> Result<Handle> {
         let chain = self.chain(model, opts)?;
-        let (lease, _) = self.lease_first(&chain, kind, |id| self.lease(id, job))?;
+        let (lease, _, _) = self.lease_first(&chain, Some(kind), |id| self.lease(id, job))?;
         Ok(Handle::new(self.clone(), chain, kind, lease.item().loaded.stage.info(), opts.clone()))
     }
 
@@ -353,82 +360,16 @@ impl Factory {
         let share = 1.0 / models.len().max(1) as f64;
         let one = |model: &ModelRef| {
             let part = job.child(model.to_string(), share);
-            let id = self.id(model, opts)?;
-            let stage = self.lease_watched(&id, &part)?.item().loaded.stage.clone();
-            let handle = Handle::new(self.clone(), [id].into(), stage.kind(), stage.info(), opts.clone());
+            let ids = self.ids(model, opts)?;
+            let (lease, at, _) = self.lease_first(&ids, None, |id| self.lease_watched(id, &part))?;
+            let stage = lease.item().loaded.stage.clone();
+            let handle = Handle::new(self.clone(), ids[at..].into(), stage.kind(), stage.info(), opts.clone());
             let began = Instant::now();
             handle.warm_up(&stage, &part.quiet())?;
             part.report(1.0);
             Ok(began.elapsed())
         };
         models.iter().map(one).collect()
-    }
-
-    /// What to use for `model`, in this order.
-    fn chain(&self, model: &ModelRef, opts: &LoadOptions) -> Result<Chain> {
-        let own = (opts.mode != LoadMode::Fallback).then_some(model);
-        let others = if opts.mode == LoadMode::Memory { &[][..] } else { &opts.fallback };
-        let chain: Vec<Id> = own.into_iter().chain(others).map(|m| self.id(m, opts)).collect::<Result<_>>()?;
-        match chain.is_empty() {
-            false => Ok(chain.into()),
-            true => Err(Error::argument(format!("model {model} is to be spared, and there is nothing to fall back to"))),
-        }
-    }
-
-    /// The first of `chain` that can be had and is of this kind; and, if that is not the first of all, why not.
-    fn lease_first(
-        &self,
-        chain: &[Id],
-        kind: &'static str,
-        lease: impl Fn(&Id) -> Result<Lease>,
-    ) -> Result<(Lease, Option<FellBack>)> {
-        let mut failed: Vec<(&Id, Error)> = Vec::new();
-        for (i, id) in chain.iter().enumerate() {
-            let last = i + 1 == chain.len();
-            // Who has something to fall back to does not load what failed a moment ago.
-            let known = if last { None } else { self.live().failed_lately(id) };
-            let found = match known {
-                Some(e) => Err(e),
-                None => lease(id).and_then(|l| match l.item().loaded.stage.kind() {
-                    found if found == kind => Ok(l),
-                    found => Err(Error::new(
-                        ErrorKind::ModelIncompatible,
-                        format!("model {} is a {found}, not a {kind}: name a model made for that stage", id.model),
-                    )),
-                }),
-            };
-            match found {
-                Ok(lease) => {
-                    let why = failed.first().map(|(first, e)| FellBack {
-                        from: first.model.to_string(),
-                        to: id.model.to_string(),
-                        why: e.report(),
-                    });
-                    return Ok((lease, why));
-                }
-                // The caller's own end is nobody's failure.
-                Err(e) if matches!(e.kind(), ErrorKind::Cancelled | ErrorKind::DeadlineExceeded) => return Err(e),
-                Err(e) => failed.push((id, e)),
-            }
-        }
-        match (chain.len(), failed.pop()) {
-            (1, Some((_, e))) => Err(e),
-            (_, Some((id, e))) => {
-                failed.push((id, e.clone()));
-                let tried: Vec<_> = failed.iter().map(|(id, e)| format!("{} ({e})", id.model)).collect();
-                let there =
-                    self.live().shelf.look(|s| (s.item.loaded.stage.kind() == kind).then(|| s.item.id.model.to_string())).0;
-                let there: Vec<String> = there.into_iter().flatten().collect();
-                let there = if there.is_empty() { "none".into() } else { there.join(", ") };
-                let what = format!("no {kind} of those asked for can be loaded: {}; loaded are: {there}", tried.join("; "));
-                Err(Error::new(e.kind(), what).with_source(e))
-            }
-            (_, None) => Err(Error::internal("there is no model to lease")),
-        }
-    }
-
-    fn id(&self, model: &ModelRef, opts: &LoadOptions) -> Result<Id> {
-        Ok(Id { model: self.0.names.resolve(model)?, device: opts.device })
     }
 
     /// Loads models, one after the other, so that later calls find them. One result per model: a failure does not
@@ -439,7 +380,8 @@ impl Factory {
             .iter()
             .map(|model| {
                 let part = job.child(model.to_string(), share);
-                let result = self.id(model, opts).and_then(|id| self.lease_watched(&id, &part)).map(drop);
+                let ids = self.ids(model, opts);
+                let result = ids.and_then(|ids| self.lease_first(&ids, None, |id| self.lease_watched(id, &part))).map(drop);
                 part.report(1.0);
                 result
             })
@@ -448,7 +390,7 @@ impl Factory {
 
     /// Keeps a loaded model from being evicted, or allows it again. Says whether the model is loaded.
     pub fn pin(&self, model: &ModelRef, pinned: bool) -> bool {
-        let Ok(model) = &self.0.names.resolve(model) else { return false };
+        let Ok(model) = &self.shared.names.resolve(model) else { return false };
         let pin = |slot: &Slot<Entry>| {
             let named = slot.item.id.model == *model;
             if named {
@@ -465,7 +407,7 @@ impl Factory {
     /// # Errors
     /// `Busy` if calls still use it at the deadline of `job`: it goes by itself when they end. `Cancelled` likewise.
     pub fn unload(&self, model: &ModelRef, job: &Job) -> Result<()> {
-        let model = self.0.names.resolve(model)?;
+        let model = self.shared.names.resolve(model)?;
         self.unload_all(|slot| slot.item.id.model == model, job)
     }
 
@@ -480,7 +422,7 @@ impl Factory {
 
     fn unload_all(&self, which: impl Fn(&Slot<Entry>) -> bool, job: &Job) -> Result<()> {
         let taken = self.live().shelf.residents().take(which);
-        self.0.evictions.fetch_add(taken.len() as u64, Ordering::AcqRel);
+        self.shared.evictions.fetch_add(taken.len() as u64, Ordering::AcqRel);
         let weak: Vec<_> = taken.iter().map(Arc::downgrade).collect();
         let names: Vec<_> = taken.iter().map(|slot| slot.item.id.model.to_string()).collect();
         self.live().leaving.lock().extend(weak.iter().cloned());
@@ -515,7 +457,7 @@ impl Factory {
     /// Asks the policy again and evicts whom it names; returns how many went. For policies that judge by age. Results that
     /// are too old go, too.
     pub fn sweep(&self) -> usize {
-        if let Some(results) = &self.0.results {
+        if let Some(results) = &self.results {
             results.sweep();
         }
         match self.decide(None, &self.live().shelf.look(resident).0) {
@@ -533,7 +475,13 @@ impl Factory {
 
     /// Where its stages remember their results.
     pub fn results(&self) -> Option<&ResultCache> {
-        self.0.results.as_ref()
+        self.results.as_ref()
+    }
+
+    /// The same factory, for stages that remember nothing.
+    #[must_use]
+    pub fn without_results(&self) -> Self {
+        Self { shared: self.shared.clone(), results: None }
     }
 
     /// What is loaded.
@@ -554,25 +502,29 @@ impl Factory {
             .collect();
         residents.sort_by_key(|r| r.key.to_string());
         let loading = self.live().shelf.loading().into_iter().map(|(id, waiting)| {
-            let (bytes, all_bytes) = self.read_of(&id);
-            LoadingStatus { model: id.model, waiting, bytes, all_bytes }
+            let reading = self.reading(&id);
+            let (bytes, all_bytes) = reading.bytes();
+            let (downloaded, to_download) = reading.download();
+            LoadingStatus { model: id.model, waiting, bytes, all_bytes, downloaded, to_download }
         });
         let mut loading: Vec<_> = loading.collect();
         loading.sort_by_key(|l| l.model.to_string());
         FactoryStatus {
             bytes: residents.iter().map(|r| r.bytes).sum(),
             residents,
+            memory: ProcessMemory::now(),
+            devices: self.shared.places.memory(),
             loading,
-            loads: self.0.loads.load(Ordering::Acquire),
-            evictions: self.0.evictions.load(Ordering::Acquire),
-            calls: KINDS.iter().zip(&self.0.latencies).map(|(kind, latency)| latency.status(kind)).collect(),
+            loads: self.shared.loads.load(Ordering::Acquire),
+            evictions: self.shared.evictions.load(Ordering::Acquire),
+            calls: KINDS.iter().zip(&self.shared.latencies).map(|(kind, latency)| latency.status(kind)).collect(),
             results: self.results().map(ResultCache::status),
         }
     }
 
     /// Counts a call to a stage of that kind.
     fn count_call(&self, kind: &str, time: Duration, failed: bool) {
-        if let Some(latency) = KINDS.iter().position(|k| *k == kind).and_then(|i| self.0.latencies.get(i)) {
+        if let Some(latency) = KINDS.iter().position(|k| *k == kind).and_then(|i| self.shared.latencies.get(i)) {
             latency.add(time, failed);
         }
     }
@@ -598,20 +550,21 @@ impl Factory {
     /// As [`Factory::lease`], and `job` hears how far the load is.
     fn lease_watched(&self, id: &Id, job: &Job) -> Result<Lease> {
         let check = || {
-            let (bytes, all) = self.read_of(id);
-            job.report(bytes as f64 / all.max(1) as f64);
+            job.report(self.reading(id).fraction());
             job.check()
         };
+        self.shared.places.check(id.device)?;
         self.live().shelf.lease(id, check, |flight| self.launch(id.clone(), flight))
     }
 
-    /// Bytes read of a model that is being loaded, and all there are.
-    fn read_of(&self, id: &Id) -> (u64, u64) {
-        self.live().reading.lock().get(id).map_or((0, 0), |r| r.bytes())
+    /// How far a load is.
+    fn reading(&self, id: &Id) -> Arc<Reading> {
+        self.live().reading.lock().get(id).cloned().unwrap_or_default()
     }
 
     /// The model, loaded if need be, kept from eviction until the lease is dropped.
     fn lease(&self, id: &Id, job: &Job) -> Result<Lease> {
+        self.shared.places.check(id.device)?;
         self.live().shelf.lease(id, || job.check(), |flight| self.launch(id.clone(), flight))
     }
 
@@ -633,14 +586,13 @@ impl Factory {
     }
 
     fn load(&self, id: &Id) -> Result<Lease> {
-        self.0.loads.fetch_add(1, Ordering::AcqRel);
+        self.shared.loads.fetch_add(1, Ordering::AcqRel);
         let span = tracing::info_span!("load", model = %id.model);
         let _inside = span.enter();
-        // Parsers of foreign formats run here: a panic in one of them is a damaged model, not the end of the host.
-        let loaded = match self.0.names.maker(&id.model) {
+        let loaded = match self.shared.names.maker(&id.model) {
             Some(make) => catch_unwind(AssertUnwindSafe(|| make().map(Loaded::from)))
                 .unwrap_or_else(|panic| Err(Error::panicked("the maker of a model", &*panic))),
-            None => self.read(id),
+            None => self.load_on(id, |place| self.read(id, place)),
         }?;
         let newcomer = Lease::new(Entry { id: id.clone(), loaded, since: Instant::now(), used: AtomicU64::new(0) });
         self.admit(&newcomer)?;
@@ -648,14 +600,11 @@ impl Factory {
     }
 
     /// Loads a model from its files.
-    fn read(&self, id: &Id) -> Result<Loaded> {
-        let files = ModelFiles::locate(&id.model)?;
-        self.live().reading.lock().insert(id.clone(), files.reading().clone());
-        let loaded = catch_unwind(AssertUnwindSafe(|| backend::load(&files, backends::ALL)));
-        loaded.unwrap_or_else(|_| {
-            let what = format!("loading model {} panicked: its files are damaged", id.model);
-            Err(Error::new(ErrorKind::ModelCorrupt, what))
-        })
+    fn read(&self, id: &Id, place: &Place) -> Result<Loaded> {
+        let reading = Arc::<Reading>::default();
+        self.live().reading.lock().insert(id.clone(), reading.clone());
+        let files = ModelFiles::locate_in(&id.model, &self.shared.sources, reading)?;
+        backend::load(&files, place, backends::ALL)
     }
 
     /// Does with a newcomer, and with others for its sake, what the policy says. Where residents changed while it thought,
@@ -706,14 +655,15 @@ impl Factory {
     fn decide(&self, newcomer: Option<&Resident>, residents: &[Resident]) -> Result<Decision> {
         // What was unloaded takes its place as long as it is in use.
         let residents = &[residents, &self.leaving()].concat();
-        catch_unwind(AssertUnwindSafe(|| self.0.policy.decide(&Snapshot { residents, newcomer, now: Instant::now() })))
+        let snapshot = Snapshot { residents, newcomer, now: Instant::now() };
+        catch_unwind(AssertUnwindSafe(|| self.shared.policy.decide(&snapshot)))
             .map_err(|panic| Error::panicked("the cache policy", &*panic))
     }
 
     /// Takes out those of `keys` that nobody holds, to be dropped when the lock is released.
     fn evict(&self, keys: &[ModelKey], residents: &mut Residents<'_, Id, Entry>) -> Vec<Arc<Slot<Entry>>> {
         let gone = residents.take(|slot| slot.is_free() && keys.iter().any(|key| slot.item.is(key)));
-        self.0.evictions.fetch_add(gone.len() as u64, Ordering::AcqRel);
+        self.shared.evictions.fetch_add(gone.len() as u64, Ordering::AcqRel);
         gone
     }
 }

@@ -80,7 +80,7 @@ pub use cache::policy::{
     Admission, Both, CachePolicy, Decision, KeepAll, Lru, MemoryBudget, NoCache, PerStage, Resident, Snapshot, Ttl,
 };
 pub use cache::results::{ResultCache, ResultCacheOptions, ResultCacheStatus};
-pub use device::Device;
+pub use device::{Device, DeviceMemory, ProcessMemory};
 pub use error::{Error, ErrorKind, Result};
 pub use factory::{
     Batching, CallStatus, DiskHealth, Factory, FactoryBuilder, FactoryStatus, Health, HealthStatus, LoadMode, LoadOptions,
@@ -91,10 +91,11 @@ pub use key::ModelKey;
 pub use lang::Lang;
 pub use mix::MixOptions;
 pub use pipeline::{
-    Dub, DubModels, DubRequest, Dubber, FailedLine, Line, Output, Pipeline, Placement, Run, ScriptLine, StageTimes, dub_file,
+    Benchmark, Dub, DubModels, DubRequest, Dubber, FailedLine, Line, Output, Pipeline, Placement, Run, ScriptLine, StageTimes,
+    dub_file,
 };
 pub use runtime::{Job, Progress};
-pub use source::ModelRef;
+pub use source::{HubOptions, ModelRef};
 pub use stage::{
     Fallback, FellBack, Metadata, Segment, Speech, StageInfo, Stt, SttOptions, Task, Transcript, TranslateOptions, Translation,
     Translator, Tts, TtsOptions, Word,

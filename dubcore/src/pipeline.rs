@@ -1,5 +1,6 @@
 //! Media in, dub out: [`Dubber`] composes a recogniser, a translator and a voice; [`Run`] is one dub in progress.
 
+mod benchmark;
 mod dub;
 mod guard;
 mod listen;
@@ -24,6 +25,7 @@ use crate::stage::{StageInfo, Stt, SttOptions, TranslateOptions, Translator, Tts
 
 use guard::Guarded;
 
+pub use benchmark::Benchmark;
 pub use dub::{Dub, FailedLine, Line, Placement, StageTimes};
 pub use run::Run;
 

@@ -1,6 +1,9 @@
 //! From a model's name to its files: embedded in the binary, a directory, or the Hugging Face cache.
 
 mod blob;
+#[cfg(feature = "hub")]
+mod fetch;
+mod hub;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,6 +20,7 @@ use serde::de::DeserializeOwned;
 use crate::error::{Error, ErrorKind, Result};
 
 pub(crate) use blob::{Blob, Reading};
+pub use hub::HubOptions;
 
 /// Names a model.
 ///
@@ -138,6 +142,14 @@ const MAX_FILE: u64 = 16 << 30;
 /// The largest JSON file. The largest vocabularies take a tenth of it.
 const MAX_JSON: u64 = 256 << 20;
 
+/// Where models may be.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sources {
+    /// A folder with models as `OWNER/NAME`.
+    pub(crate) models_dir: Option<PathBuf>,
+    pub(crate) hub: HubOptions,
+}
+
 /// The files of one model.
 pub(crate) struct ModelFiles {
     name: String,
@@ -160,17 +172,27 @@ enum Root {
 
 impl ModelFiles {
     /// Finds the files of `model`.
+    #[cfg(test)]
+    pub(crate) fn locate(model: &ModelRef) -> Result<Self> {
+        Self::locate_in(model, &Sources::default(), Arc::default())
+    }
+
+    /// Finds the files of `model`, which may have to be fetched; `reading` tells how far that is.
     ///
     /// # Errors
-    /// `ModelNotFound`, with what to do about it.
-    pub(crate) fn locate(model: &ModelRef) -> Result<Self> {
+    /// `ModelNotFound`, with what to do about it; `Network`, `Io` or `Busy` where it cannot be fetched.
+    pub(crate) fn locate_in(model: &ModelRef, sources: &Sources, reading: Arc<Reading>) -> Result<Self> {
+        let folder = |id: &str| sources.models_dir.as_ref().map(|folder| folder.join(id));
+        let own = |id: &str| folder(id).filter(|path| path.join("config.json").is_file());
         let root = match &model.0 {
             Kind::Bundled(name) => embedded(name)?,
             Kind::Directory(path) => directory(path, path)?,
-            Kind::Hub { id, revision } => hub_cache(&hf_hub::Cache::from_env(), id, revision.as_deref())?,
+            // What lies there has no revision that could be asked for.
+            Kind::Hub { id, revision: None } if let Some(path) = own(id) => directory(&path, &path)?,
+            Kind::Hub { id, revision } => hub::find(id, revision.as_deref(), &sources.hub, &reading)?,
             Kind::Alias(name) => return Err(Error::internal(format!("{name} was not looked up"))),
         };
-        Ok(Self::new(model.to_string(), root))
+        Ok(Self { reading, ..Self::new(model.to_string(), root) })
     }
 
     fn new(name: String, root: Root) -> Self {
@@ -178,6 +200,7 @@ impl ModelFiles {
     }
 
     /// How much was read.
+    #[cfg(test)]
     pub(crate) fn reading(&self) -> &Arc<Reading> {
         &self.reading
     }
@@ -192,8 +215,8 @@ impl ModelFiles {
     /// The files of a hub model in another cache than the environment's.
     #[cfg(test)]
     pub(crate) fn cached(cache: &Path, id: &str) -> Result<Self> {
-        let root = hub_cache(&hf_hub::Cache::new(cache.to_path_buf()), id, None)?;
-        Ok(Self::new(id.into(), root))
+        let hub = HubOptions::default().cache(cache.to_path_buf()).downloads(false);
+        Self::locate_in(&id.parse()?, &Sources { hub, ..Sources::default() }, Arc::default())
     }
 
     /// The model's reference, for messages.
@@ -361,26 +384,6 @@ fn directory(path: &Path, within: &Path) -> Result<Root> {
     Ok(Root::Directory { path, within })
 }
 
-/// Looks `id` up in the cache that the Hugging Face clients share (`HF_HOME`, else `~/.cache/huggingface`).
-fn hub_cache(cache: &hf_hub::Cache, id: &str, revision: Option<&str>) -> Result<Root> {
-    let repo = hf_hub::Repo::with_revision(id.to_string(), hf_hub::RepoType::Model, revision.unwrap_or("main").to_string());
-    let found = cache.repo(repo.clone()).get("config.json");
-    // A commit may be named itself: it has no entry in refs/.
-    let snapshot = cache.path().join(repo.folder_name());
-    let found =
-        found.or_else(|| revision.map(|r| snapshot.join("snapshots").join(r).join("config.json")).filter(|p| p.is_file()));
-    let Some(config) = found else {
-        let at = revision.map(|r| format!(" --revision {r}")).unwrap_or_default();
-        return Err(Error::new(
-            ErrorKind::ModelNotFound,
-            format!("model {id} is not in the cache {}: fetch it with `hf download {id}{at}`", cache.path().display()),
-        ));
-    };
-    let folder = config.parent().unwrap_or(&config).to_path_buf();
-    // A snapshot's files are links into blobs/ beside it: the repository's folder is the fence.
-    directory(&folder, &snapshot)
-}
-
 /// Opens a file whose real place must be inside `within`; `None` if there is none.
 fn open_within(path: &Path, within: &Path, most: u64, reading: &Arc<Reading>) -> Result<Option<Blob>> {
     let failed = |e: io::Error| Error::new(ErrorKind::Io, format!("cannot read {}", path.display())).with_source(e);
@@ -485,16 +488,15 @@ mod tests {
         std::fs::write(dir.path().join("secret"), "x").unwrap();
         std::os::unix::fs::symlink("../../blobs/b1", repo.join("snapshots/abc123/config.json")).unwrap();
         std::os::unix::fs::symlink("../../../secret", repo.join("snapshots/abc123/vocab.json")).unwrap();
-        let cache = hf_hub::Cache::new(dir.path().to_path_buf());
-        for revision in [None, Some("main"), Some("abc123")] {
-            let root = hub_cache(&cache, "owner/name", revision).unwrap();
-            let files = ModelFiles::new("owner/name".into(), root);
+        for name in ["owner/name", "owner/name@main", "owner/name@abc123"] {
+            let files = ModelFiles::cached(dir.path(), name).unwrap();
             assert_eq!(&*files.read("config.json").unwrap(), b"{}");
             assert_eq!(files.read("vocab.json").unwrap_err().kind(), ErrorKind::ModelCorrupt);
         }
-        for (id, revision) in [("owner/name", Some("v2")), ("owner/other", None)] {
-            let e = hub_cache(&cache, id, revision).err().unwrap();
-            assert!(e.kind() == ErrorKind::ModelNotFound && e.to_string().contains(&format!("hf download {id}")), "{e}");
+        for (name, how) in [("owner/name@v2", "hf download owner/name --revision v2"), ("owner/other", "hf download owner/other")]
+        {
+            let e = ModelFiles::cached(dir.path(), name).err().unwrap();
+            assert!(e.kind() == ErrorKind::ModelNotFound && e.to_string().contains(how), "{e}");
         }
     }
 

@@ -209,7 +209,7 @@ fn a_memory_budget_is_kept() {
     assert!(e.to_string().contains("raise the budget"), "{e}");
     assert_eq!((small.status().bytes, small.status().loads), (0, 1));
     // What is pinned leaves too little; nothing that is loaded goes for nothing.
-    let full = factory(MemoryBudget { bytes: bytes * 3 / 2, high: 1.0, low: 1.0 });
+    let full = factory(MemoryBudget { high: 1.0, low: 1.0, ..MemoryBudget::new(bytes * 3 / 2) });
     tts(&full, &copies[0].model()).unwrap();
     assert!(full.pin(&copies[0].model(), true));
     assert_eq!(tts(&full, &copies[1].model()).err().unwrap().kind(), ErrorKind::OutOfMemory);
@@ -223,7 +223,7 @@ fn a_memory_budget_is_kept() {
 fn two_newcomers_at_once_do_not_both_take_the_last_room() {
     within(120, || {
         let copies = voices(2);
-        let budget = MemoryBudget { bytes: bytes_of_a_voice(&copies[0]) * 3 / 2, high: 1.0, low: 1.0 };
+        let budget = MemoryBudget { high: 1.0, low: 1.0, ..MemoryBudget::new(bytes_of_a_voice(&copies[0]) * 3 / 2) };
         let (both, calls) = (Barrier::new(2), AtomicUsize::new(0));
         let factory = factory(Ask(move |now: &Snapshot<'_>| {
             // Both see that nothing is loaded before either goes on.

@@ -9,8 +9,8 @@ use std::time::Duration;
 use common::*;
 use dubcore::media::{Input, Limits, WavFormat, write_wav};
 use dubcore::{
-    Audio, Device, DubModels, DubRequest, Dubber, Error, ErrorKind, Factory, FitOptions, Job, Lang, LoadOptions, MixOptions,
-    ModelKey, ModelRef, Pipeline, SttOptions, Task, TranslateOptions, TtsOptions, dub_file,
+    Audio, Device, DubModels, DubRequest, Dubber, Error, ErrorKind, Factory, FitOptions, HubOptions, Job, Lang, LoadOptions,
+    MixOptions, ModelKey, ModelRef, Pipeline, SttOptions, Task, TranslateOptions, TtsOptions, dub_file,
 };
 use serde_json::{Value, json};
 
@@ -400,7 +400,7 @@ fn texts_of_any_kind_are_taken_or_refused() {
 
 /// Loads a model as what it is, and makes it work a little.
 fn load_and_use(stage: &str, model: &ModelRef) -> Result<(), Error> {
-    let factory = Factory::builder().build().unwrap();
+    let factory = Factory::builder().hub(HubOptions::default().downloads(false)).build().unwrap();
     let job = Job::new().timeout(Duration::from_secs(30));
     let opts = LoadOptions::default();
     match stage {

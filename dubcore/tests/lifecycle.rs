@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use common::*;
+use dubcore::media::{self, Limits};
 use dubcore::{
-    Decision, ErrorKind, Factory, HealthStatus, Job, KeepAll, Lang, LoadMode, LoadOptions, OwnModel, ResultCache,
-    ResultCacheOptions, Snapshot, TranslateOptions, TtsOptions,
+    Decision, Device, DubModels, Dubber, ErrorKind, Factory, HealthStatus, HubOptions, Job, KeepAll, Lang, LoadMode, LoadOptions,
+    ModelRef, OwnModel, ResultCache, ResultCacheOptions, Snapshot, TranslateOptions, TtsOptions,
 };
 
 #[test]
@@ -24,6 +25,7 @@ fn names_with_versions_stand_for_models() {
         .alias(&name("round:a"), name("round:b"))
         .alias(&name("round:b"), name("round:a"))
         .own_model(name("voice:own"), || Ok(OwnModel::tts(plain_mouth())))
+        .hub(HubOptions::default().downloads(false))
         .build()
         .unwrap();
     // Two versions side by side; two names of one model share it.
@@ -217,6 +219,22 @@ fn the_environment_has_its_say() {
                 }
                 assert_eq!(cache.status().entries, 1);
             }
+            ("device", Ok(_)) => {
+                let opts = TranslateOptions::new(Lang::EN, Lang::ES);
+                let found = translator().translate(&["Good morning."], &opts, &Job::new()).remove(0).unwrap().metadata;
+                assert_eq!(found.device, Device::Cpu);
+                assert_eq!(found.fallback.unwrap().from, "micro/mt-en-es on cuda:7");
+            }
+            ("no cache", Ok(factory)) => {
+                translator();
+                assert_eq!(factory.status().residents.len(), 0);
+            }
+            ("folder", Ok(factory)) => {
+                let of_the_hub: ModelRef = "owner/voice".parse().unwrap();
+                assert!(tts(factory, &of_the_hub).is_ok());
+                let e = tts(factory, &"owner/other".parse().unwrap()).err().unwrap();
+                assert!(e.kind() == ErrorKind::ModelNotFound && e.to_string().contains("/nowhere/hub"), "{e}");
+            }
             ("wrong", Err(e)) => assert!(e.kind() == ErrorKind::InvalidArgument && e.to_string().contains("DUBCORE_"), "{e}"),
             (what, factory) => panic!("{what}: {:?}", factory.map(|f| f.status())),
         }
@@ -224,7 +242,12 @@ fn the_environment_has_its_say() {
     }
     let folder = tempfile::tempdir().unwrap();
     let disk = folder.path().to_str().unwrap();
-    let cases: [(&str, &[(&str, &str)]); 8] = [
+    let copy = ModelCopy::new("tts-es");
+    let models = tempfile::tempdir().unwrap();
+    std::fs::create_dir(models.path().join("owner")).unwrap();
+    std::os::unix::fs::symlink(copy.model().to_string(), models.path().join("owner/voice")).unwrap();
+    let models = models.path().to_str().unwrap();
+    let cases: [(&str, &[(&str, &str)]); 14] = [
         ("preload", &[("DUBCORE_PRELOAD_MODELS", "micro/tts-es, micro/mt-en-es")]),
         ("results", &[("DUBCORE_RESULT_CACHE", "true"), ("DUBCORE_RESULT_CACHE_SIZE", "1"), ("DUBCORE_RESULT_CACHE_DISK", disk)]),
         ("wrong", &[("DUBCORE_PRELOAD_MODELS", "micro/tts-es,a b")]),
@@ -232,6 +255,12 @@ fn the_environment_has_its_say() {
         ("wrong", &[("DUBCORE_RESULT_CACHE", "true"), ("DUBCORE_RESULT_CACHE_TTL_SECONDS", "-1")]),
         ("wrong", &[("DUBCORE_CPU_THREADS", "many")]),
         ("wrong", &[("DUBCORE_DEVICE", "abacus")]),
+        ("device", &[("DUBCORE_DEVICE", "cuda:7")]),
+        ("no cache", &[("DUBCORE_MODEL_CACHE_ENABLED", "false")]),
+        ("wrong", &[("DUBCORE_MODEL_CACHE_ENABLED", "no")]),
+        ("wrong", &[("DUBCORE_GPU_MEMORY_THRESHOLD", "90")]),
+        ("wrong", &[("DUBCORE_GPU_MEMORY_THRESHOLD", "most")]),
+        ("folder", &[("DUBCORE_MODELS_DIR", models), ("HF_HUB_OFFLINE", "1"), ("HF_HOME", "/nowhere")]),
         ("wrong", &[("DUBCORE_MEMORY_BUDGET", "2 GB")]),
     ];
     for (what, variables) in cases {
@@ -240,6 +269,23 @@ fn the_environment_has_its_say() {
         let output = child.envs(variables.iter().copied()).output().unwrap();
         assert!(output.status.success(), "{variables:?}\n{}", String::from_utf8_lossy(&output.stderr));
     }
+}
+
+#[test]
+fn a_benchmark_asks_no_cache_and_fills_none() {
+    let results = ResultCache::new(ResultCacheOptions::default()).unwrap();
+    let factory = Factory::builder().policy(KeepAll).results(results.clone()).build().unwrap();
+    let audio = media::decode(&clip("kitchen.wav").into(), &Limits::default(), &Job::new()).unwrap();
+    let job = Job::new();
+    let run = |n| Dubber::benchmark(&factory, &DubModels::default(), &audio, Lang::ES, n, &job);
+    let found = run(2).unwrap();
+    assert_eq!((found.runs.len(), found.models.len(), results.status().entries), (2, 3, 0));
+    assert!(found.median() > found.stages.transcribe && found.stages.transcribe > Duration::ZERO);
+    assert!(found.real_time_factor() > 0.0 && found.audio_duration == audio.duration());
+    assert_eq!(job.progress().fraction, 1.0);
+    assert_eq!(run(0).unwrap_err().kind(), ErrorKind::InvalidArgument);
+    job.cancel();
+    assert_eq!(run(1).unwrap_err().kind(), ErrorKind::Cancelled);
 }
 
 #[test]

@@ -97,7 +97,7 @@ const GROUPS: &[Group] = &[
     Group { name: "coverage", about: "lines that the tests reach", long: true, needs: &[Needs::Gcc], run: coverage::coverage },
     Group { name: "fuzz", about: "the fuzzers, each a million inputs", long: true, needs: &[Needs::Gcc], run: fuzz::fuzz },
     Group { name: "programme", about: "two hours in bounded memory", long: true, needs: &[Needs::Gcc], run: hours::programme },
-    Group { name: "cancel", about: "models of real size are cancelled", long: true, needs: &[Needs::Gcc], run: hours::cancel },
+    Group { name: "cancel", about: "dubs and loads are cancelled", long: true, needs: &[Needs::Gcc], run: hours::cancel },
 ];
 
 /// What a group counted.

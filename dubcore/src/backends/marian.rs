@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 
 use crate::backend::{Backend, Loaded, Stage};
+use crate::device::{Held, Place};
 use crate::error::{Error, ErrorKind, Result};
 use crate::nn::decode::{Fixed, Hypothesis, Search, generate};
 use crate::nn::layers::{Activation, Embedding, Linear};
@@ -85,6 +86,7 @@ impl Generation {
 
 struct Marian {
     info: StageInfo,
+    place: Place,
     embedding: Embedding,
     positions: Embedding,
     encoder: Encoder,
@@ -110,12 +112,12 @@ const IDLE: [&str; 6] = [
     "model.decoder.embed_positions.",
 ];
 
-fn load(files: &ModelFiles) -> Result<Loaded> {
-    let (model, bytes) = load_marian(files)?;
-    Ok(Loaded { stage: Stage::Translator(Arc::new(model)), bytes })
+fn load(files: &ModelFiles, place: &Place) -> Result<Loaded> {
+    let (model, held) = load_marian(files, place)?;
+    Ok(Loaded::new(Stage::Translator(Arc::new(model)), held))
 }
 
-fn load_marian(files: &ModelFiles) -> Result<(Marian, u64)> {
+fn load_marian(files: &ModelFiles, place: &Place) -> Result<(Marian, Held)> {
     let config: Config = files.json("config.json")?;
     let generation: Generation = files.find_json("generation_config.json")?.unwrap_or_default();
     let generation = generation.or(config.generation.clone());
@@ -128,7 +130,7 @@ fn load_marian(files: &ModelFiles) -> Result<(Marian, u64)> {
         return Err(files.corrupt("config.json", "has an impossible vocab_size"));
     }
     let tokenizer = MarianTokenizer::load(files, config.vocab_size, target_vocab)?;
-    let weights = Weights::open(files)?;
+    let weights = Weights::open(files, place)?;
     let w = &weights;
 
     let shape = |layers, heads, ffn| -> Result<Shape> {
@@ -177,6 +179,7 @@ fn load_marian(files: &ModelFiles) -> Result<(Marian, u64)> {
     let model = Marian {
         info: StageInfo {
             revision: files.revision(),
+            device: place.device(),
             ..StageInfo::new(files.name()).languages(tokenizer.from.clone(), tokenizer.to.clone())
         },
         start: token(generation.decoder_start_token_id, "decoder_start_token_id")?,
@@ -186,6 +189,7 @@ fn load_marian(files: &ModelFiles) -> Result<(Marian, u64)> {
         encoder: Encoder::load(&w.at("encoder"), &enc)?,
         decoder: Decoder::load(&w.at("decoder"), &dec, target, positions()?, logits)?,
         tokenizer,
+        place: place.clone(),
         generation,
         max_positions: config.max_position_embeddings,
     };
@@ -258,7 +262,7 @@ impl Marian {
         done: (f64, f64),
     ) -> Result<Vec<Vec<Hypothesis>>> {
         let (search, rules) = self.search(opts)?;
-        nn::run(job, |ctx| {
+        nn::run(job, &self.place, |ctx| {
             let (encoded, padding) = self.encode(ctx, rows)?;
             let mut session = self.decoder.start(ctx, &encoded, padding)?;
             let mut advance = |_, running: usize| {

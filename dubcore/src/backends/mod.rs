@@ -11,6 +11,8 @@ macro_rules! backends {
 }
 
 #[cfg(test)]
+mod damage;
+#[cfg(test)]
 pub(crate) mod fixtures;
 
 backends! {

@@ -21,6 +21,7 @@ use self::config::Config;
 use self::tokenizer::{Tokenizer, Tokens};
 use crate::audio::{Audio, samples_to_time, time_to_samples};
 use crate::backend::{Backend, Loaded, Stage};
+use crate::device::Place;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lang::Lang;
 use crate::nn::conv::ConvSpec;
@@ -52,6 +53,7 @@ const IDLE: [&str; 3] = ["posterior_encoder.", "duration_predictor.post_", "dura
 
 struct Vits {
     info: StageInfo,
+    place: Place,
     tokenizer: Tokenizer,
     config: Config,
     model: Model,
@@ -90,20 +92,20 @@ impl Prior {
     }
 }
 
-fn load(files: &ModelFiles) -> Result<Loaded> {
+fn load(files: &ModelFiles, place: &Place) -> Result<Loaded> {
     let config = Config::read(files)?;
     let tokenizer = Tokenizer::load(files, config.vocab_size)?;
-    let weights = Weights::open(files)?;
+    let weights = Weights::open(files, place)?;
     let model = Model::load(&weights, &config)?;
     let mut info = StageInfo::new(files.name());
     // What goes in is written, and what comes out is spoken, in the same language.
     info.from = languages(&tokenizer, files.name());
     info.to = info.from.clone();
-    info.revision = files.revision();
+    (info.revision, info.device) = (files.revision(), place.device());
     info.speakers = config.num_speakers;
     info.sample_rate = config.sampling_rate;
-    let bytes = weights.finish(&IDLE);
-    Ok(Loaded { stage: Stage::Tts(Arc::new(Vits { info, tokenizer, config, model })), bytes })
+    let held = weights.finish(&IDLE);
+    Ok(Loaded::new(Stage::Tts(Arc::new(Vits { info, place: place.clone(), tokenizer, config, model })), held))
 }
 
 /// The voice's language, from its tokenizer or, as MMS voices are called, its name (`facebook/mms-tts-spa`).
@@ -301,7 +303,7 @@ impl Vits {
 impl Tts for Vits {
     fn synthesize(&self, texts: &[&str], opts: &TtsOptions, job: &Job) -> Vec<Result<Speech>> {
         let one = |(i, text): (usize, &&str)| {
-            let speech = nn::run(job, |ctx| self.say(ctx, text, opts));
+            let speech = nn::run(job, &self.place, |ctx| self.say(ctx, text, opts));
             job.report((i + 1) as f64 / texts.len() as f64);
             speech
         };
@@ -312,7 +314,7 @@ impl Tts for Vits {
         let rate = self.info.sample_rate;
         let hop = self.model.decoder.hop() as u64;
         let mut samples = 0;
-        nn::run(job, |ctx| {
+        nn::run(job, &self.place, |ctx| {
             self.pieces(ctx, text, opts, |number, _, piece| {
                 let pause = if number > 0 { time_to_samples(PAUSE, rate) } else { 0 };
                 samples += pause + piece.prior.frames() as u64 * hop;

@@ -16,7 +16,7 @@ use serde::Deserialize;
 
 use crate::audio::{Audio, RATES, Span};
 use crate::backend::{Backend, Loaded, Stage};
-use crate::device::Device;
+use crate::device::{Held, Place};
 use crate::error::{Error, ErrorKind, Result};
 use crate::nn::conv::{Conv1d, ConvSpec};
 use crate::nn::decode::{Hypothesis, Model, Search, generate, sample};
@@ -94,6 +94,7 @@ struct Preprocessor {
 
 struct Whisper {
     info: StageInfo,
+    place: Place,
     mel: LogMel,
     conv1: Conv1d,
     conv2: Conv1d,
@@ -107,17 +108,17 @@ struct Whisper {
     batch: usize,
 }
 
-fn load(files: &ModelFiles) -> Result<Loaded> {
-    let (model, bytes) = load_whisper(files)?;
-    Ok(Loaded { stage: Stage::Stt(Arc::new(model)), bytes })
+fn load(files: &ModelFiles, place: &Place) -> Result<Loaded> {
+    let (model, held) = load_whisper(files, place)?;
+    Ok(Loaded::new(Stage::Stt(Arc::new(model)), held))
 }
 
-fn load_whisper(files: &ModelFiles) -> Result<(Whisper, u64)> {
+fn load_whisper(files: &ModelFiles, place: &Place) -> Result<(Whisper, Held)> {
     let config: Config = files.json("config.json")?;
     let generation: Generation = files.find_json("generation_config.json")?.unwrap_or_default();
     let pre: Preprocessor = files.json("preprocessor_config.json")?;
     let text = TextDecoder::load(files)?;
-    let weights = Weights::open(files)?;
+    let weights = Weights::open(files, place)?;
     let w = weights.at("model");
 
     let samples = pre.n_samples.unwrap_or(pre.chunk_length.saturating_mul(pre.sampling_rate as usize));
@@ -144,7 +145,7 @@ fn load_whisper(files: &ModelFiles) -> Result<(Whisper, u64)> {
     let embedding = Embedding::load(&wd.at("embed_tokens"), config.vocab_size, d, scale)?;
     let logits = Linear::tied(&embedding, None)?;
     let mut info = StageInfo::new(files.name()).languages(special.languages.iter().map(|l| l.0).collect::<Vec<_>>(), []);
-    info.sample_rate = pre.sampling_rate;
+    (info.sample_rate, info.device) = (pre.sampling_rate, place.device());
     let model = Whisper {
         conv1: Conv1d::load(&we.at("conv1"), ConvSpec::same(config.num_mel_bins, d, 3), true)?,
         conv2: Conv1d::load(&we.at("conv2"), ConvSpec { stride: 2, ..ConvSpec::same(d, d, 3) }, true)?,
@@ -158,6 +159,7 @@ fn load_whisper(files: &ModelFiles) -> Result<(Whisper, u64)> {
             logits,
         )?,
         info: StageInfo { revision: files.revision(), ..info },
+        place: place.clone(),
         mel,
         text,
         special,
@@ -308,7 +310,7 @@ impl Stt for Whisper {
             let batch: Vec<Part> = open.drain(..open.len().min(self.batch)).collect();
             let parts: Vec<Audio> = batch.iter().map(|part| audio.slice(part.span)).collect();
             let sounds: Vec<&[f32]> = parts.iter().map(Audio::samples).collect();
-            let heard = nn::run(job, |ctx| {
+            let heard = nn::run(job, &self.place, |ctx| {
                 let encoded = self.encode(ctx, &self.mel.forward(&sounds)?)?;
                 let mut session = self.decoder.start(ctx, &encoded, None)?;
                 let signs = self.signs(ctx, &mut session, sounds.len())?;
@@ -358,7 +360,6 @@ impl Stt for Whisper {
         if !scores.is_empty() {
             metadata.quality = Some((scores.iter().sum::<f64>() / scores.len() as f64).exp());
         }
-        debug_assert_eq!(self.info.device, Device::Cpu);
         let transcript = Transcript::new(self.special.language(language), segments, metadata);
         Ok(Transcript { language_probability, ..transcript })
     }

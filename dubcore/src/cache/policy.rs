@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::device::Device;
 use crate::key::ModelKey;
 use crate::stage::setters;
 
@@ -29,7 +30,7 @@ impl Resident {
     }
 }
 
-/// What a policy decides on.
+/// What a policy decides on. The memory of the whole process is [`ProcessMemory::now`](crate::ProcessMemory::now).
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug)]
 pub struct Snapshot<'a> {
@@ -113,7 +114,7 @@ impl<A: CachePolicy, B: CachePolicy> CachePolicy for Both<A, B> {
         let left: Vec<Resident> = now.residents.iter().filter(|r| !goes(r)).cloned().collect();
         // One that is used once or refused is nobody that the other one need make room for.
         let newcomer = now.newcomer.filter(|_| first.newcomer == Admission::Keep);
-        let second = self.1.decide(&Snapshot { residents: &left, newcomer, now: now.now });
+        let second = self.1.decide(&Snapshot { residents: &left, newcomer, ..*now });
         let newcomer = match (first.newcomer, second.newcomer) {
             (Admission::Keep, other) => other,
             (refused, _) => refused,
@@ -223,7 +224,8 @@ impl CachePolicy for Lru {
     }
 }
 
-/// Keeps the weights below a budget: above `high` of it, evicts those not used for longest until `low` is reached.
+/// Keeps the weights on a device, or on all of them, below a budget: above `high` of it, evicts those not used for longest
+/// until `low` is reached.
 #[derive(Clone, Copy, Debug)]
 pub struct MemoryBudget {
     /// Bytes of weights allowed.
@@ -232,23 +234,33 @@ pub struct MemoryBudget {
     pub high: f64,
     /// Part of the budget at which it ends.
     pub low: f64,
+    /// The device whose models count; [`Device::Auto`] (default) for all.
+    pub device: Device,
 }
 
 impl MemoryBudget {
     /// A budget with the usual marks, 0.8 and 0.7.
     pub fn new(bytes: u64) -> Self {
-        Self { bytes, high: 0.8, low: 0.7 }
+        Self { bytes, high: 0.8, low: 0.7, device: Device::Auto }
+    }
+
+    /// Counts the models on one device only: [`CachePolicy::and`] joins the budgets of several.
+    #[must_use]
+    pub fn on(self, device: Device) -> Self {
+        Self { device, ..self }
     }
 }
 
 impl CachePolicy for MemoryBudget {
     fn decide(&self, now: &Snapshot<'_>) -> Decision {
-        let new = now.newcomer.map_or(0, |r| r.bytes);
-        let mut total = new + now.residents.iter().map(|r| r.bytes).sum::<u64>();
+        let counts = |r: &&Resident| self.device == Device::Auto || r.key.device == self.device;
+        let newcomer = now.newcomer.filter(counts);
+        let new = newcomer.map_or(0, |r| r.bytes);
+        let mut total = new + now.residents.iter().filter(counts).map(|r| r.bytes).sum::<u64>();
         let part = |share: f64| (self.bytes as f64 * share) as u64;
         let mut evict = Vec::new();
         if total > part(self.high) {
-            for r in oldest(now.residents) {
+            for r in oldest(now.residents).filter(counts) {
                 if total <= part(self.low) {
                     break;
                 }
@@ -256,7 +268,7 @@ impl CachePolicy for MemoryBudget {
                 evict.push(r.key.clone());
             }
         }
-        let newcomer = if total > self.bytes && now.newcomer.is_some() {
+        let newcomer = if total > self.bytes && newcomer.is_some() {
             let used = total - new;
             evict.clear();
             Admission::Refuse(format!(
@@ -318,6 +330,11 @@ mod tests {
                 Admission::Keep => prop_assert!(left + new <= 100),
                 _ => prop_assert!(d.evict.is_empty()),
             }
+            // Another device's budget has nothing to say here.
+            let other = MemoryBudget::new(0).on(Device::Cuda(0));
+            prop_assert_eq!(other.decide(&now), Decision::keep_all());
+            let own = MemoryBudget::new(100).on(Device::Cpu).and(other).decide(&now);
+            prop_assert_eq!(own, MemoryBudget::new(100).decide(&now));
             let free = |of: &dyn Fn(&Resident) -> bool| residents.iter().filter(|r| r.is_free() && of(r)).count();
             let d = Lru { models: 3 }.decide(&now);
             prop_assert_eq!(d.evict.len(), free(&|_| true).min((residents.len() + 1).saturating_sub(3)));

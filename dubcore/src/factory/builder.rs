@@ -1,18 +1,20 @@
 //! Settings of a factory: the host's, then the environment's, then the defaults.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::metrics::Latency;
 use super::names::{Names, OwnModel};
+use super::places::{Places, THRESHOLD};
 use super::{Factory, LoadOptions, Shared, global};
-use crate::cache::policy::{CachePolicy, KeepAll, MemoryBudget};
+use crate::cache::policy::{CachePolicy, KeepAll, MemoryBudget, NoCache};
 use crate::cache::results::{ResultCache, ResultCacheOptions};
-use crate::device::Device;
+use crate::device::Place;
 use crate::error::{Error, Result};
 use crate::process::PerProcess;
 use crate::runtime::{self, Job};
-use crate::source::ModelRef;
+use crate::source::{HubOptions, ModelRef, Sources};
 use crate::sync::AtomicU64;
 
 /// Settings of a new [`Factory`]. What is not set comes from the environment, then from the defaults.
@@ -22,10 +24,14 @@ pub struct FactoryBuilder {
     cpu_threads: Option<usize>,
     results: Option<ResultCache>,
     names: Names,
+    sources: Sources,
+    gpus: Vec<Place>,
+    gpu_memory_threshold: Option<f64>,
 }
 
 impl FactoryBuilder {
-    /// Which models stay loaded. Default: [`MemoryBudget`] if `DUBCORE_MEMORY_BUDGET` (bytes) is set, else [`KeepAll`].
+    /// Which models stay loaded. Default: [`NoCache`] if `DUBCORE_MODEL_CACHE_ENABLED` is `false`, [`MemoryBudget`] if
+    /// `DUBCORE_MEMORY_BUDGET` (bytes) is set, else [`KeepAll`].
     #[must_use]
     pub fn policy(mut self, policy: impl CachePolicy + 'static) -> Self {
         self.policy = Some(Box::new(policy));
@@ -37,6 +43,36 @@ impl FactoryBuilder {
     #[must_use]
     pub fn cpu_threads(mut self, n: usize) -> Self {
         self.cpu_threads = Some(n);
+        self
+    }
+
+    /// The part of a GPU's memory, 0 to 1, above which nothing more is loaded on it, but on the processor. Default:
+    /// `DUBCORE_GPU_MEMORY_THRESHOLD`, else 0.9.
+    #[must_use]
+    pub fn gpu_memory_threshold(mut self, part: f64) -> Self {
+        self.gpu_memory_threshold = Some(part);
+        self
+    }
+
+    /// A folder where models of the hub lie as `OWNER/NAME`, looked into before the hub's cache. Default:
+    /// `DUBCORE_MODELS_DIR`, else none.
+    #[must_use]
+    pub fn models_dir(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.sources.models_dir = Some(folder.into());
+        self
+    }
+
+    /// How models of the Hugging Face hub are found, and whether those that are not on this machine are fetched.
+    #[must_use]
+    pub fn hub(mut self, opts: HubOptions) -> Self {
+        self.sources.hub = opts;
+        self
+    }
+
+    /// A GPU that only tests have.
+    #[cfg(test)]
+    pub(super) fn gpu(mut self, gpu: Place) -> Self {
+        self.gpus.push(gpu);
         self
     }
 
@@ -78,9 +114,24 @@ impl FactoryBuilder {
         if let Some(n) = threads {
             runtime::set_threads(n);
         }
-        env::<Device>("DUBCORE_DEVICE", "auto or cpu")?;
+        let preferred = env("DUBCORE_DEVICE", "auto, cpu or cuda:N")?;
+        let threshold = match self.gpu_memory_threshold {
+            Some(part) => part,
+            None => env("DUBCORE_GPU_MEMORY_THRESHOLD", "a part of a GPU's memory, 0 to 1")?.unwrap_or(THRESHOLD),
+        };
+        if !(0.0..=1.0).contains(&threshold) {
+            let what =
+                format!("a GPU memory threshold (DUBCORE_GPU_MEMORY_THRESHOLD) of {threshold} is wrong: it must be 0 to 1");
+            return Err(Error::argument(what));
+        }
+        let mut sources = self.sources;
+        if sources.models_dir.is_none() {
+            sources.models_dir = env("DUBCORE_MODELS_DIR", "a folder")?;
+        }
+        let places = Places { gpus: self.gpus, preferred, threshold };
         let policy: Box<dyn CachePolicy> = match self.policy {
             Some(policy) => policy,
+            None if env("DUBCORE_MODEL_CACHE_ENABLED", "true or false")? == Some(false) => Box::new(NoCache),
             None => match env("DUBCORE_MEMORY_BUDGET", "a number of bytes")? {
                 Some(bytes) => Box::new(MemoryBudget::new(bytes)),
                 None => Box::new(KeepAll),
@@ -102,7 +153,9 @@ impl FactoryBuilder {
         };
         let (loads, evictions) = (AtomicU64::new(0), AtomicU64::new(0));
         let latencies = std::array::from_fn(|_| Latency::new());
-        let factory = Factory(Arc::new(Shared { policy, results, names, live: PerProcess::new(), latencies, loads, evictions }));
+        let live = PerProcess::new();
+        let shared = Arc::new(Shared { policy, names, places, sources, live, latencies, loads, evictions });
+        let factory = Factory { shared, results };
         if !preload.is_empty() {
             // Nobody waits for it: who needs one of the models joins its load or begins it.
             drop(factory.preload_in_background(&preload, &LoadOptions::default(), Job::new())?);

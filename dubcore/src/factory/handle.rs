@@ -4,8 +4,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::chain::{Chain, Id, of_the_device};
 use super::gate::{Gate, Pass, Refused};
-use super::{Chain, Factory, Id, Lease, LoadOptions};
+use super::{Factory, LoadOptions};
 use arc_swap::ArcSwap;
 
 use crate::audio::{Audio, Span};
@@ -43,19 +44,54 @@ impl Handle {
         &self.chain[0]
     }
 
-    /// Runs a call under a lease, when it is its turn. A panic ends here, as an error.
-    fn call<R>(&self, job: &Job, call: impl FnOnce(&Stage) -> Result<R>) -> Result<(R, Option<FellBack>)> {
+    /// Runs a call under a lease, when it is its turn. Where the device has no memory for it, what nobody uses there goes and
+    /// the call is made once more, then with what comes next. `error` is what came of it, where a call can fail in part. A
+    /// panic ends here, as an error.
+    fn call<R>(
+        &self,
+        job: &Job,
+        call: impl Fn(&Stage) -> Result<R>,
+        error: impl Fn(&R) -> Option<&Error>,
+    ) -> Result<(R, Option<FellBack>)> {
         let _pass = self.enter(job)?;
-        let (lease, fell_back): (Lease, _) =
-            self.factory.lease_first(&self.chain, self.kind, |id| self.factory.lease(id, job))?;
-        let now = lease.item().loaded.stage.info();
-        if now != **self.info.load() {
-            self.info.store(Arc::new(now));
+        let mut rest = &self.chain[..];
+        // What was tried first, and why it did not do.
+        let mut failed: Option<(&Id, Error)> = None;
+        loop {
+            let (lease, at, mut fell_back) = self.factory.lease_first(rest, Some(self.kind), |id| self.factory.lease(id, job))?;
+            let (id, left) = (&rest[at], &rest[at + 1..]);
+            if let Some((first, e)) = &failed {
+                fell_back = Some(first.fell_back(id, e));
+            }
+            let now = lease.item().loaded.stage.info();
+            if now != **self.info.load() {
+                self.info.store(Arc::new(now));
+            }
+            let run = || {
+                catch_unwind(AssertUnwindSafe(|| call(&lease.item().loaded.stage)))
+                    .unwrap_or_else(|_| Err(Error::internal(format!("model {} panicked: please report it", id.model))))
+            };
+            let no_device = |result: &Result<R>| match result {
+                Ok(result) => error(result).filter(|e| of_the_device(e)).cloned(),
+                Err(e) => Some(e.clone()).filter(of_the_device),
+            };
+            let mut result = run();
+            if self.factory.is_own(&id.model) {
+                return result.map(|result| (result, fell_back));
+            }
+            if no_device(&result).is_some_and(|e| e.kind() == ErrorKind::OutOfMemory) {
+                self.factory.make_room(id.device);
+                result = run();
+            }
+            match no_device(&result) {
+                Some(e) if !left.is_empty() => {
+                    tracing::warn!("a call to {id} is made elsewhere: {}", e.report());
+                    failed.get_or_insert((id, e));
+                    rest = left;
+                }
+                _ => return result.map(|result| (result, fell_back)),
+            }
         }
-        let model = &lease.item().id.model;
-        catch_unwind(AssertUnwindSafe(|| call(&lease.item().loaded.stage)))
-            .unwrap_or_else(|_| Err(Error::internal(format!("model {model} panicked: please report it"))))
-            .map(|result| (result, fell_back))
     }
 
     /// Waits for its turn.
@@ -118,27 +154,39 @@ impl Handle {
     }
 
     fn transcribe_now(&self, audio: &Audio, opts: &SttOptions, job: &Job) -> Result<Transcript> {
-        let (mut transcript, fell_back) = self.call(job, |stage| match stage {
-            Stage::Stt(s) => s.transcribe(audio, opts, job),
-            _ => self.changed(),
-        })?;
+        let (mut transcript, fell_back) = self.call(
+            job,
+            |stage| match stage {
+                Stage::Stt(s) => s.transcribe(audio, opts, job),
+                _ => self.changed(),
+            },
+            |_| None,
+        )?;
         transcript.metadata.fallback = fell_back.or(transcript.metadata.fallback);
         Ok(transcript)
     }
 
     fn translate_now(&self, texts: &[&str], opts: &TranslateOptions, job: &Job) -> Vec<Result<Translation>> {
-        let called = self.call(job, |stage| match stage {
-            Stage::Translator(s) => Ok(s.translate(texts, opts, job)),
-            _ => self.changed(),
-        });
+        let called = self.call(
+            job,
+            |stage| match stage {
+                Stage::Translator(s) => Ok(s.translate(texts, opts, job)),
+                _ => self.changed(),
+            },
+            |r| device_error(r),
+        );
         told(called, texts, |t| &mut t.metadata)
     }
 
     fn synthesize_now(&self, texts: &[&str], opts: &TtsOptions, job: &Job) -> Vec<Result<Speech>> {
-        let called = self.call(job, |stage| match stage {
-            Stage::Tts(s) => Ok(s.synthesize(texts, opts, job)),
-            _ => self.changed(),
-        });
+        let called = self.call(
+            job,
+            |stage| match stage {
+                Stage::Tts(s) => Ok(s.synthesize(texts, opts, job)),
+                _ => self.changed(),
+            },
+            |r| device_error(r),
+        );
         told(called, texts, |s| &mut s.metadata)
     }
 
@@ -252,6 +300,11 @@ fn told<R>(
     }
 }
 
+/// What the device did not do of a call for several texts.
+fn device_error<R>(results: &[Result<R>]) -> Option<&Error> {
+    results.iter().filter_map(|r| r.as_ref().err()).find(|e| of_the_device(e))
+}
+
 /// Whether nothing came of a call for several texts.
 fn all_failed<R>(results: &[Result<R>]) -> bool {
     !results.is_empty() && results.iter().all(Result::is_err)
@@ -283,10 +336,14 @@ impl Tts for Handle {
     }
 
     fn duration(&self, text: &str, opts: &TtsOptions, job: &Job) -> Result<Option<Duration>> {
-        let called = self.call(job, |stage| match stage {
-            Stage::Tts(s) => s.duration(text, opts, job),
-            _ => self.changed(),
-        });
+        let called = self.call(
+            job,
+            |stage| match stage {
+                Stage::Tts(s) => s.duration(text, opts, job),
+                _ => self.changed(),
+            },
+            |_| None,
+        );
         called.map(|(predicted, _)| predicted)
     }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 use super::{Factory, Live};
+use crate::device::DeviceMemory;
 use crate::error::{Error, ErrorKind};
 use crate::source::ModelRef;
 
@@ -19,7 +20,7 @@ const LITTLE_SPACE: u64 = 64 << 20;
 pub enum HealthStatus {
     /// Everything works.
     Healthy,
-    /// Some of it does not: a model cannot be loaded, or results cannot be kept on disk.
+    /// Some of it does not: a model cannot be loaded, a GPU failed, or results cannot be kept on disk.
     Degraded,
     /// No model that was asked for can be loaded.
     Unhealthy,
@@ -33,6 +34,8 @@ pub struct Health {
     pub status: HealthStatus,
     /// The models that are loaded, or that could not be when they were last asked for.
     pub models: Vec<ModelHealth>,
+    /// The devices, and their memory.
+    pub devices: Vec<DeviceMemory>,
     /// The folder of results, if there is one.
     pub disk: Option<DiskHealth>,
     /// What this build does not do, whatever its input says.
@@ -95,7 +98,7 @@ impl Factory {
             loaded: error.is_none(),
             healthy: error.is_none(),
             error: error.map(Error::report),
-            shared_with: self.0.names.of(model),
+            shared_with: self.shared.names.of(model),
         };
         for resident in live.shelf.look(super::resident).0 {
             models.push(model(&resident.key.model, None));
@@ -115,15 +118,19 @@ impl Factory {
                 failures,
             })
         });
+        let devices = self.shared.places.memory();
         let bad = models.iter().filter(|m| !m.healthy).count();
         let status = match () {
             () if bad > 0 && bad == models.len() => HealthStatus::Unhealthy,
-            () if bad > 0 || disk.as_ref().is_some_and(|d| !d.healthy) => HealthStatus::Degraded,
+            () if bad > 0 || devices.iter().any(|d| d.failed) || disk.as_ref().is_some_and(|d| !d.healthy) => {
+                HealthStatus::Degraded
+            }
             () => HealthStatus::Healthy,
         };
-        let security = Security { downloads: false, remote_code: false, mapped_files: false, links_followed: false };
+        let downloads = self.shared.sources.hub.downloads_allowed();
+        let security = Security { downloads, remote_code: false, mapped_files: false, links_followed: false };
         let timestamp = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs_f64();
-        Health { status, models, disk, security, timestamp }
+        Health { status, models, devices, disk, security, timestamp }
     }
 }
 

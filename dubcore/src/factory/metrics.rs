@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::FactoryStatus;
+use crate::device::DeviceMemory;
 use crate::sync::{AtomicU64, Ordering};
 
 /// Bounds of the buckets grow by this factor from a millisecond on.
@@ -101,6 +102,15 @@ impl FactoryStatus {
     pub fn prometheus(&self) -> String {
         let mut page = Page(String::new());
         page.metric("dubcore_weights_bytes", "gauge", "Bytes of the weights that are loaded.", [("", self.bytes as f64)]);
+        let resident = self.memory.resident.map(|bytes| ("", bytes as f64));
+        page.metric("dubcore_process_resident_bytes", "gauge", "Bytes that the process occupies.", resident);
+        let available = self.memory.available.map(|bytes| ("", bytes as f64));
+        page.metric("dubcore_process_available_bytes", "gauge", "Bytes that it can still have.", available);
+        let devices: Vec<_> = self.devices.iter().map(|d| (label("device", &d.device.to_string()), d)).collect();
+        let each = |of: fn(&DeviceMemory) -> f64| devices.iter().map(move |(l, d)| (l.as_str(), of(d)));
+        page.metric("dubcore_device_weights_bytes", "gauge", "Bytes of weights on a device.", each(|d| d.weights as f64));
+        page.metric("dubcore_device_requests_bytes", "gauge", "Bytes that calls hold on it.", each(|d| d.requests as f64));
+        page.metric("dubcore_device_used", "gauge", "The part of its memory that is taken.", each(DeviceMemory::used));
         page.metric("dubcore_loads_total", "counter", "Models loaded, failed loads included.", [("", self.loads as f64)]);
         page.metric("dubcore_evictions_total", "counter", "Models evicted or unloaded.", [("", self.evictions as f64)]);
         let waiting: usize = self.loading.iter().map(|l| l.waiting).sum();

@@ -116,6 +116,6 @@ impl Names {
 
 impl From<OwnModel> for Loaded {
     fn from(own: OwnModel) -> Self {
-        Self { stage: own.stage, bytes: own.bytes }
+        Self::own(own.stage, own.bytes)
     }
 }

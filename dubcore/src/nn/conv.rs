@@ -6,6 +6,7 @@ use super::elementwise::add;
 use super::layers::Activation;
 use super::weights::Weights;
 use super::{Ctx, Signal};
+use crate::device::Use;
 use crate::error::Result;
 
 /// A convolution with an optional bias.
@@ -42,8 +43,11 @@ impl Conv1d {
         Ok(Self { kernel, bias, spec })
     }
 
-    pub(crate) fn forward(&self, _: &Ctx<'_>, x: &Signal) -> Result<Signal> {
+    pub(crate) fn forward(&self, ctx: &Ctx<'_>, x: &Signal) -> Result<Signal> {
         let s = self.spec;
+        let (rows, _, steps) = x.0.dims3()?;
+        // Every window laid out once, and the output before and after the bias.
+        let _held = ctx.take(Use::Workspace, rows * steps / s.stride * (s.input * s.width + 2 * s.output))?;
         let y = x.0.conv1d(&self.kernel, s.padding, s.stride, s.dilation, s.groups)?;
         Ok(Signal(match &self.bias {
             Some(bias) => add(&y, bias)?,

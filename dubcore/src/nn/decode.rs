@@ -374,7 +374,7 @@ mod tests {
         let search = Search { beams: 1, max_new: 1, end: 3, length_penalty: 1.0, early_stopping: false };
         let mut rngs: Vec<_> = (0..rows).map(|i| ChaCha8Rng::seed_from_u64(seed + i as u64)).collect();
         let rules = Fixed { bad_words: Vec::new(), forced: None };
-        crate::nn::run(&Job::new(), |ctx| {
+        crate::nn::run(&Job::new(), crate::device::cpu(), |ctx| {
             sample(ctx, &mut Constant(rows), &vec![vec![0]; rows], &rules, &search, (temperature, &mut rngs), &mut |_, _| ())
         })
         .unwrap()

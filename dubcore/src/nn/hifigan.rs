@@ -6,6 +6,7 @@ use super::conv::ConvSpec;
 use super::rows::{RowConv, RowConvTranspose, with_values};
 use super::weights::Weights;
 use super::{Act, Ctx};
+use crate::device::Use;
 use crate::error::Result;
 
 /// The shape of a [`HifiGan`]. `rates` and `widths` are equally long, and so are the lists of a residual block.
@@ -129,6 +130,8 @@ impl HifiGan {
         for (stage, around) in self.stages.iter().zip(around.windows(2)) {
             ctx.check()?;
             lo = window(rate, around[0]).trim(&mut h, lo, channels);
+            // The output, the sum of its blocks, and a block's three.
+            let _held = ctx.take(Use::Workspace, 5 * h.len() / channels * stage.rate * stage.channels)?;
             stage.up.apply(&h, |v| leaky(v, self.slope), &mut scratch, &mut up);
             (lo, rate, channels) = (lo * stage.rate, rate * stage.rate, stage.channels);
             lo = window(rate, around[1] + stage.reach).trim(&mut up, lo, channels);

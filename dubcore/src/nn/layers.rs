@@ -27,6 +27,10 @@ impl Linear {
         Ok(Self { weight: embedding.table.clone(), bias })
     }
 
+    pub(in crate::nn) fn outputs(&self) -> Result<usize> {
+        Ok(self.weight.dim(0)?)
+    }
+
     pub(in crate::nn) fn apply(&self, x: &Tensor) -> Result<Tensor> {
         // One matrix product over all rows; a product per batch entry would lose the larger blocks.
         let (b, t, c) = x.dims3()?;

@@ -24,12 +24,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use candle_core::{Device, Tensor};
 
+use crate::device::{Held, Place, Use};
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::{Job, compute};
 
 /// What a layer needs to know of the request that it works for.
 pub(crate) struct Ctx<'a> {
     job: &'a Job,
+    place: &'a Place,
 }
 
 impl Ctx<'_> {
@@ -37,13 +39,20 @@ impl Ctx<'_> {
     pub(crate) fn check(&self) -> Result<()> {
         self.job.check()
     }
+
+    /// Memory for so many floats on the request's device, until it is dropped. To be asked for before they are made.
+    fn take(&self, what: Use, floats: usize) -> Result<Held> {
+        let mut held = Held::new(self.place, what);
+        held.grow(4 * floats as u64)?;
+        Ok(held)
+    }
 }
 
-/// Runs model code for `job` on the compute pool. A panic inside becomes an `Internal` error.
-pub(crate) fn run<R: Send>(job: &Job, work: impl FnOnce(&Ctx<'_>) -> Result<R> + Send) -> Result<R> {
+/// Runs model code for `job`, with its tensors at `place`, on the compute pool. A panic inside becomes an `Internal` error.
+pub(crate) fn run<R: Send>(job: &Job, place: &Place, work: impl FnOnce(&Ctx<'_>) -> Result<R> + Send) -> Result<R> {
     job.check()?;
     // Unwind safety: model weights are never mutated, and everything else the closure touches is dropped with it.
-    compute(|| catch_unwind(AssertUnwindSafe(|| work(&Ctx { job }))))?
+    compute(|| catch_unwind(AssertUnwindSafe(|| work(&Ctx { job, place }))))?
         .unwrap_or_else(|panic| Err(Error::panicked("model code", &*panic)))
 }
 

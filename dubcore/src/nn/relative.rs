@@ -8,6 +8,7 @@ use super::layers::{Activation, LayerNorm, softmax};
 use super::rows::{RowConv, Strided, product_strided, with_values};
 use super::weights::Weights;
 use super::{Act, Ctx};
+use crate::device::Use;
 use crate::error::Result;
 
 /// The shape of a [`RelativeLayer`].
@@ -61,6 +62,9 @@ impl RelativeLayer {
 
     /// `x` is one sequence, `[1, tokens, channels]`.
     pub(crate) fn forward(&self, ctx: &Ctx<'_>, x: &Act) -> Result<Act> {
+        let (_, t, c) = x.shape()?;
+        // Queries, keys, values and their sum; scores before and after softmax, or the wide layer twice.
+        let _held = ctx.take(Use::Workspace, t * (5 * c + 2 * t.max(self.spec.ffn)))?;
         let attended = self.attend(ctx, x)?;
         let x = self.norm_1.forward(ctx, &Act((&x.0 + attended.0)?))?;
         let h = Act(self.spec.activation.apply(&self.ffn.0.forward(ctx, &x)?.0)?);

@@ -1,6 +1,8 @@
 //! The encoder-decoder transformer (Vaswani et al. 2017) in the form that Whisper, Marian and their relatives share:
 //! layers normalised before or after each block, decoding over a static KV cache.
 
+use std::sync::Arc;
+
 use candle_core::{DType, Device, Tensor};
 
 use super::decode::Model;
@@ -8,6 +10,7 @@ use super::elementwise::add;
 use super::layers::{Activation, Embedding, LayerNorm, Linear, softmax};
 use super::weights::Weights;
 use super::{Act, Ctx};
+use crate::device::{Held, Use};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The shape of one side of the transformer.
@@ -45,11 +48,30 @@ impl Shape {
 
 const EPS: f64 = 1e-5;
 
-/// Keys and values of an attention, `[rows, heads, time, head width]`.
+impl Shape {
+    /// The most floats that a layer holds at a time over `steps` in all, each of which attends to `past`.
+    fn peak(&self, steps: usize, past: usize) -> usize {
+        // The input, normalised, the queries and the sum of values; scores before and after softmax, or the wide layer before
+        // and after its activation.
+        steps * (4 * self.width + 2 * (self.heads * past).max(self.ffn))
+    }
+}
+
+/// Keys and values of an attention, `[rows, heads, time, head width]`. Clones share them.
 #[derive(Clone)]
 struct Kv {
     k: Tensor,
     v: Tensor,
+    held: Arc<Held>,
+}
+
+impl Kv {
+    /// Those of the given rows.
+    fn select(&self, rows: &Tensor) -> Result<Self> {
+        let row = self.k.elem_count() / self.k.dim(0)?.max(1);
+        let held = self.held.beside(8 * (rows.elem_count() * row) as u64)?;
+        Ok(Self { k: self.k.index_select(rows, 0)?, v: self.v.index_select(rows, 0)?, held: held.into() })
+    }
 }
 
 struct Attention {
@@ -79,8 +101,9 @@ impl Attention {
         Ok(x.reshape((b, t, self.heads, c / self.heads))?.transpose(1, 2)?.contiguous()?)
     }
 
-    fn kv(&self, x: &Tensor) -> Result<Kv> {
-        Ok(Kv { k: self.split(&self.k.apply(x)?)?, v: self.split(&self.v.apply(x)?)? })
+    fn kv(&self, ctx: &Ctx<'_>, x: &Tensor) -> Result<Kv> {
+        let held = ctx.take(Use::Cache, 2 * x.elem_count())?.into();
+        Ok(Kv { k: self.split(&self.k.apply(x)?)?, v: self.split(&self.v.apply(x)?)?, held })
     }
 
     /// Attention of `x` over `kv`; `mask` is added to the scores.
@@ -131,6 +154,7 @@ struct EncoderLayer {
 
 /// The encoder's layers.
 pub(crate) struct Encoder {
+    shape: Shape,
     layers: Vec<EncoderLayer>,
     last_norm: Option<LayerNorm>,
     norm_first: bool,
@@ -164,6 +188,7 @@ impl Encoder {
             })
         };
         Ok(Self {
+            shape: s.clone(),
             layers: (0..s.layers).map(layer).collect::<Result<_>>()?,
             last_norm: s.norm_first.then(|| LayerNorm::load(&w.at("layer_norm"), s.width, EPS)).transpose()?,
             norm_first: s.norm_first,
@@ -172,10 +197,12 @@ impl Encoder {
 
     pub(crate) fn forward(&self, ctx: &Ctx<'_>, x: &Act, padding: Option<&Padding>) -> Result<Act> {
         let mask = padding.map(|p| &p.0);
+        let (rows, time, _) = x.shape()?;
+        let _held = ctx.take(Use::Workspace, self.shape.peak(rows * time, time))?;
         let mut x = x.0.clone();
         for l in &self.layers {
             ctx.check()?;
-            x = residual(&x, &l.attention_norm, self.norm_first, |x| l.attention.over(x, &l.attention.kv(x)?, mask))?;
+            x = residual(&x, &l.attention_norm, self.norm_first, |x| l.attention.over(x, &l.attention.kv(ctx, x)?, mask))?;
             // Half a layer over a window of half a minute takes long enough.
             ctx.check()?;
             x = residual(&x, &l.ffn_norm, self.norm_first, |x| l.ffn.apply(x))?;
@@ -198,6 +225,7 @@ struct DecoderLayer {
 
 /// A decoder from tokens to logits over the vocabulary.
 pub(crate) struct Decoder {
+    shape: Shape,
     embedding: Embedding,
     positions: Embedding,
     layers: Vec<DecoderLayer>,
@@ -223,6 +251,7 @@ impl Decoder {
             })
         };
         Ok(Self {
+            shape: s.clone(),
             embedding,
             positions,
             layers: (0..s.layers).map(layer).collect::<Result<_>>()?,
@@ -238,7 +267,7 @@ impl Decoder {
         let mut cross = Vec::with_capacity(self.layers.len());
         for layer in &self.layers {
             ctx.check()?;
-            cross.push(layer.cross.kv(&encoded.0)?);
+            cross.push(layer.cross.kv(ctx, &encoded.0)?);
         }
         let cross = Cross { kv: cross, mask: padding.map(|p| p.0) };
         Ok(Session { decoder: self, rows_cross: cross.clone(), cross, row: (0..rows).collect(), past: Vec::new(), len: 0 })
@@ -253,9 +282,8 @@ struct Cross {
 
 impl Cross {
     fn select(&self, rows: &Tensor) -> Result<Self> {
-        let pick = |t: &Tensor| t.index_select(rows, 0);
-        let kv = self.kv.iter().map(|kv| Ok(Kv { k: pick(&kv.k)?, v: pick(&kv.v)? })).collect::<Result<_>>()?;
-        Ok(Self { kv, mask: self.mask.as_ref().map(pick).transpose()? })
+        let kv = self.kv.iter().map(|kv| kv.select(rows)).collect::<Result<_>>()?;
+        Ok(Self { kv, mask: self.mask.as_ref().map(|m| m.index_select(rows, 0)).transpose()? })
     }
 }
 
@@ -290,12 +318,14 @@ impl Session<'_> {
         let x = d.positions.add_positions(&d.embedding.lookup(tokens)?, self.len)?;
         let (rows, width, _) = x.shape()?;
         debug_assert_eq!(rows, self.row.len());
+        let sees = self.cross.kv.first().map_or(Ok(0), |kv| kv.k.dim(2))?.max(self.len + width);
+        let _held = ctx.take(Use::Workspace, d.shape.peak(rows * width, sees))?;
         let mask = causal_mask(self.len, width)?;
         let mut x = x.0;
         for (i, l) in d.layers.iter().enumerate() {
             ctx.check()?;
             x = residual(&x, &l.attention_norm, d.norm_first, |x| {
-                let kv = remember(&mut self.past, i, self.len, l.attention.kv(x)?)?;
+                let kv = remember(&mut self.past, i, self.len, l.attention.kv(ctx, x)?)?;
                 l.attention.over(x, &kv, mask.as_ref())
             })?;
             x = residual(&x, &l.cross_norm, d.norm_first, |x| {
@@ -321,6 +351,7 @@ impl Model for Session<'_> {
     fn step(&mut self, ctx: &Ctx<'_>, tokens: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
         let x = self.hidden(ctx, tokens)?;
         let last = x.narrow(1, x.dim(1)? - 1, 1)?.contiguous()?;
+        let _held = ctx.take(Use::Workspace, tokens.len() * self.decoder.logits.outputs()?)?;
         Ok(self.decoder.logits.apply(&last)?.squeeze(1)?.to_vec2()?)
     }
 
@@ -330,7 +361,7 @@ impl Model for Session<'_> {
         }
         let pick = index(rows)?;
         for kv in &mut self.past {
-            *kv = Kv { k: kv.k.index_select(&pick, 0)?, v: kv.v.index_select(&pick, 0)? };
+            *kv = kv.select(&pick)?;
         }
         let row: Vec<usize> = rows.iter().map(|r| self.row[*r]).collect();
         // Beams of one sentence trade places all the time; what they attend to changes only when a sentence ends.
@@ -351,21 +382,23 @@ fn remember(past: &mut Vec<Kv>, i: usize, len: usize, new: Kv) -> Result<Kv> {
     let (rows, heads, width, head) = new.k.dims4()?;
     let room = past.get(i).map(|kv| kv.k.dim(2)).transpose()?.unwrap_or(0);
     if room < len + width {
+        let room = (2 * room).max(len + width).max(32);
+        let held = Arc::new(new.held.beside(8 * (rows * heads * room * head) as u64)?);
         let grow = |old: Option<&Tensor>| -> Result<Tensor> {
-            let fresh = Tensor::zeros((rows, heads, (2 * room).max(len + width).max(32), head), DType::F32, &Device::Cpu)?;
+            let fresh = Tensor::zeros((rows, heads, room, head), DType::F32, &Device::Cpu)?;
             if let Some(old) = old {
                 fresh.slice_set(old, 2, 0)?;
             }
             Ok(fresh)
         };
         let old = past.get(i);
-        let grown = Kv { k: grow(old.map(|kv| &kv.k))?, v: grow(old.map(|kv| &kv.v))? };
+        let grown = Kv { k: grow(old.map(|kv| &kv.k))?, v: grow(old.map(|kv| &kv.v))?, held };
         if i < past.len() { past[i] = grown } else { past.push(grown) }
     }
     let kv = &past[i];
     kv.k.slice_set(&new.k, 2, len)?;
     kv.v.slice_set(&new.v, 2, len)?;
-    Ok(Kv { k: kv.k.narrow(2, 0, len + width)?, v: kv.v.narrow(2, 0, len + width)? })
+    Ok(Kv { k: kv.k.narrow(2, 0, len + width)?, v: kv.v.narrow(2, 0, len + width)?, held: kv.held.clone() })
 }
 
 /// Hides the future from each of `width` new positions behind `past` old ones.

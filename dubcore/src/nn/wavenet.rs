@@ -4,6 +4,7 @@ use super::Ctx;
 use super::conv::ConvSpec;
 use super::rows::RowConv;
 use super::weights::Weights;
+use crate::device::Use;
 use crate::error::Result;
 
 /// The shape of a [`WaveNet`].
@@ -44,6 +45,8 @@ impl WaveNet {
     pub(in crate::nn) fn apply(&self, ctx: &Ctx<'_>, mut x: Vec<f32>, speaker: Option<&[f32]>) -> Result<Vec<f32>> {
         let c = self.channels;
         let t = x.len() / c;
+        // The input, the gates, what is left and what is skipped.
+        let _held = ctx.take(Use::Workspace, t * 8 * c)?;
         let mut scratch = Vec::new();
         let given = match (&self.speaker, speaker) {
             (Some(cond), Some(vector)) => cond.apply(vector, &mut scratch),

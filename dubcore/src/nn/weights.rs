@@ -15,6 +15,7 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor};
 use safetensors::tensor::TensorInfo;
 
+use crate::device::{Held, Place, Use};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::ModelFiles;
 use crate::sync::Mutex;
@@ -35,26 +36,28 @@ struct Tensors {
     /// What a tensor that is nowhere is missing from, as error messages call it.
     name: String,
     files: Vec<TensorFile>,
+    place: Place,
+    /// Empty once the layers have it.
     taken: Mutex<Taken>,
 }
 
-#[derive(Default)]
 struct Taken {
     names: BTreeSet<String>,
     /// As f32; a tensor that was asked for twice counts twice.
-    bytes: u64,
+    held: Held,
 }
 
 impl Weights {
-    /// The weights of a model: `model.safetensors` if there is one, as in transformers, else the files of the index.
+    /// The weights of a model, for a device: `model.safetensors` if there is one, as in transformers, else the files of the
+    /// index.
     ///
     /// # Errors
     /// `ModelNotFound` where a file is missing, `ModelCorrupt` where files are damaged or do not belong together, both
     /// naming the file and, where there is one, the tensor.
-    pub(crate) fn open(files: &ModelFiles) -> Result<Self> {
+    pub(crate) fn open(files: &ModelFiles, place: &Place) -> Result<Self> {
         let called = |file: &str| format!("{file} of model {}", files.name());
         if let Some(blob) = files.open(SINGLE)? {
-            return Ok(Self::new(called(SINGLE), vec![TensorFile::open(called(SINGLE), blob)?]));
+            return Ok(Self::new(called(SINGLE), vec![TensorFile::open(called(SINGLE), blob)?], place));
         }
         let Some(shards) = index::read(files)? else { return Err(nowhere(files)) };
         let mut opened: Vec<TensorFile> = Vec::new();
@@ -84,14 +87,14 @@ impl Weights {
             }
             opened.push(shard);
         }
-        Ok(Self::new(called(index::FILE), opened))
+        Ok(Self::new(called(index::FILE), opened, place))
     }
 
     /// The weights in one file; `name` is the file as error messages call it.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn parse(name: impl Into<String>, bytes: std::borrow::Cow<'static, [u8]>) -> Result<Self> {
         let name = name.into();
-        Ok(Self::new(name.clone(), vec![TensorFile::open(name, crate::source::Blob::bytes(bytes))?]))
+        Ok(Self::new(name.clone(), vec![TensorFile::open(name, crate::source::Blob::bytes(bytes))?], crate::device::cpu()))
     }
 
     /// The names and shapes of all tensors.
@@ -104,8 +107,9 @@ impl Weights {
         self.all.files.iter().flat_map(of).collect()
     }
 
-    fn new(name: String, files: Vec<TensorFile>) -> Self {
-        Self { all: Arc::new(Tensors { name, files, taken: Mutex::default() }), prefix: String::new() }
+    fn new(name: String, files: Vec<TensorFile>, place: &Place) -> Self {
+        let taken = Taken { names: BTreeSet::new(), held: Held::new(place, Use::Weights) };
+        Self { all: Arc::new(Tensors { name, files, place: place.clone(), taken: Mutex::new(taken) }), prefix: String::new() }
     }
 
     /// The tensors whose names begin with this prefix, `name` and a dot.
@@ -130,10 +134,10 @@ impl Weights {
                 "tensor {name} of {file} has shape {found:?} where config.json asks for {shape:?}: the files do not belong together"
             )));
         }
+        let count = shape.iter().try_fold(4u64, |n, size| n.checked_mul(*size as u64));
+        self.all.taken.lock().held.grow(count.unwrap_or(u64::MAX))?;
         let values = file.floats(&name, info)?;
-        let mut taken = self.all.taken.lock();
-        taken.bytes += 4 * values.len() as u64;
-        taken.names.insert(name);
+        self.all.taken.lock().names.insert(name);
         Ok(values)
     }
 
@@ -145,19 +149,19 @@ impl Weights {
         self.all.files.iter().find_map(|file| Some((file, file.info(name)?)))
     }
 
-    /// To be called when the layers are made: the bytes that were handed out, which is what the layers take in memory.
+    /// To be called when the layers are made: the memory that they take, to be kept as long as they are.
     ///
     /// Tensors that no layer asked for are no error, as in transformers, but a warning tells of them: they may mean that
     /// config.json describes another model. `idle` are the beginnings of those names that every checkpoint of the
     /// architecture may have for training, or as copies.
-    pub(crate) fn finish(&self, idle: &[&str]) -> u64 {
+    pub(crate) fn finish(&self, idle: &[&str]) -> Held {
         let left = self.left_over(idle);
         if !left.is_empty() {
             let (count, some) = (left.len(), left.iter().take(5).copied().collect::<Vec<_>>().join(", "));
             tracing::warn!("{count} tensors of {} have no place in the model and are ignored: {some}", self.all.name);
             tracing::debug!("ignored of {}: {}", self.all.name, left.join(", "));
         }
-        self.all.taken.lock().bytes
+        std::mem::replace(&mut self.all.taken.lock().held, Held::new(&self.all.place, Use::Weights))
     }
 
     /// The tensors that nobody asked for, but for those whose names begin like one of `idle`.

@@ -81,7 +81,7 @@ pub struct FailedLine {
 
 /// Wall-clock time spent by stage.
 #[non_exhaustive]
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct StageTimes {
     /// Decoding, and finding speech.
     pub listen: Duration,
@@ -167,8 +167,8 @@ impl Dub {
         })
     }
 
-    /// Writes `STEM.TO.srt`, `.vtt` and `.json`, and `STEM.FROM.srt` and `.vtt`, into `dir`, and adds them to
-    /// [`Dub::files`]. Each appears whole or not at all.
+    /// Writes `STEM.TO.srt`, `.vtt` and `.json`, and `STEM.FROM.srt` and `.vtt`, into `dir`, and, where the track was kept in
+    /// memory, `STEM.TO.wav`; and adds them to [`Dub::files`]. Each appears whole or not at all.
     ///
     /// # Errors
     /// `Io`, with the path; `InvalidArgument` for a `stem` that is not the beginning of a file's name.
@@ -194,6 +194,11 @@ impl Dub {
         ];
         if self.from != self.to {
             files.extend([(self.from, "srt", subtitle::srt(&source)?), (self.from, "vtt", subtitle::vtt(&source)?)]);
+        }
+        if let Some(track) = &self.track {
+            let path = dir.join(format!("{stem}.{}.wav", self.to));
+            write_whole(&path, track)?;
+            self.files.push(path);
         }
         for (lang, ending, text) in files {
             let path = dir.join(format!("{stem}.{lang}.{ending}"));

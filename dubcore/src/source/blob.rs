@@ -23,6 +23,13 @@ enum Content {
 pub(crate) struct Reading {
     done: AtomicU64,
     all: AtomicU64,
+    fetched: AtomicU64,
+    to_fetch: AtomicU64,
+    /// Reads so far, and which one fails, counted from one.
+    #[cfg(test)]
+    reads: AtomicU64,
+    #[cfg(test)]
+    fails: AtomicU64,
 }
 
 impl Reading {
@@ -36,6 +43,49 @@ impl Reading {
     pub(crate) fn bytes(&self) -> (u64, u64) {
         let all = self.all.load(Ordering::Acquire);
         ((self.done.load(Ordering::Acquire) / 2).min(all), all)
+    }
+
+    /// Lets the read of that number fail; returns how many there were.
+    #[cfg(test)]
+    pub(crate) fn fail_at(&self, read: u64) -> u64 {
+        self.fails.store(read, Ordering::Release);
+        self.reads.load(Ordering::Acquire)
+    }
+
+    /// To be asked before each read.
+    fn begin(&self) -> io::Result<()> {
+        #[cfg(test)]
+        if self.reads.fetch_add(1, Ordering::AcqRel) + 1 == self.fails.load(Ordering::Acquire) {
+            return Err(io::Error::other("a test let it fail"));
+        }
+        Ok(())
+    }
+
+    /// Says how much will be fetched.
+    #[cfg(feature = "hub")]
+    pub(super) fn expect_fetched(&self, bytes: u64) {
+        self.to_fetch.store(bytes, Ordering::Release);
+    }
+
+    #[cfg(feature = "hub")]
+    pub(super) fn fetched(&self, bytes: u64) {
+        self.fetched.fetch_add(bytes, Ordering::AcqRel);
+    }
+
+    /// Bytes fetched from the network, and all that will be; both 0 for a model that was on this machine.
+    pub(crate) fn download(&self) -> (u64, u64) {
+        let all = self.to_fetch.load(Ordering::Acquire);
+        (self.fetched.load(Ordering::Acquire).min(all), all)
+    }
+
+    /// The part done, 0 to 1.
+    pub(crate) fn fraction(&self) -> f64 {
+        let part = |(done, all): (u64, u64)| done as f64 / all.max(1) as f64;
+        match self.download() {
+            (_, 0) => part(self.bytes()),
+            // Fetching takes nearly all of the time.
+            fetched => 0.9 * part(fetched) + 0.1 * part(self.bytes()),
+        }
     }
 
     fn add(&self, bytes: u64) {
@@ -75,6 +125,7 @@ impl Blob {
                 let mut part = Vec::new();
                 part.try_reserve_exact(len)?;
                 part.resize(len, 0);
+                reading.begin()?;
                 let mut file = file.lock();
                 file.seek(SeekFrom::Start(at))?;
                 file.read_exact(&mut part)?;
@@ -100,6 +151,7 @@ impl Blob {
                 hash.update(bytes);
             }
             Content::File(file, len, reading) => {
+                reading.begin()?;
                 let mut file = file.lock();
                 file.rewind()?;
                 hash.update_reader((&mut *file).take(*len))?;

@@ -2,12 +2,13 @@
 
 use super::*;
 use crate::backends::fixtures::{Expected, expected_cases, fixture};
+use crate::device::cpu;
 use crate::lang::Lang;
 use crate::nn::sentencepiece::SentencePiece;
 use crate::source::ModelRef;
 
 fn model(dir: &std::path::Path) -> Marian {
-    load_marian(&ModelFiles::locate(&ModelRef::directory(dir)).unwrap()).unwrap().0
+    load_marian(&ModelFiles::locate(&ModelRef::directory(dir)).unwrap(), cpu()).unwrap().0
 }
 
 #[test]
@@ -24,7 +25,7 @@ fn encoder_logits_and_tokens_equal_transformers() {
         let rows: Vec<&[u32]> =
             ids.iter().zip(mask.chunks(width)).map(|(row, mask)| &row[..mask.iter().filter(|m| **m == 1).count()]).collect();
         assert!(rows.iter().any(|r| r.len() < width), "{name}: no row is padded");
-        nn::run(&Job::new(), |ctx| {
+        nn::run(&Job::new(), cpu(), |ctx| {
             let (encoded, padding) = model.encode(ctx, &rows)?;
             // Behind a row's end the encoder's output means nothing and is not compared.
             let (_, time, channels) = encoded.shape()?;
@@ -92,7 +93,7 @@ fn texts_go_end_to_end() {
 
 #[test]
 fn the_micro_model_translates_as_in_python() {
-    let model = load_marian(&ModelFiles::locate(&"micro/mt-en-es".parse().unwrap()).unwrap()).unwrap().0;
+    let model = load_marian(&ModelFiles::locate(&"micro/mt-en-es".parse().unwrap()).unwrap(), cpu()).unwrap().0;
     let want: serde_json::Value = serde_json::from_slice(&std::fs::read(fixture("micro/mt-en-es.json")).unwrap()).unwrap();
     let sentences = want["sentences"].as_array().unwrap();
     assert!(sentences.len() >= 10);
@@ -112,7 +113,7 @@ fn the_micro_model_translates_as_in_python() {
 
 #[test]
 fn one_bad_text_does_not_lose_the_others() {
-    let model = load_marian(&ModelFiles::locate(&"micro/mt-en-es".parse().unwrap()).unwrap()).unwrap().0;
+    let model = load_marian(&ModelFiles::locate(&"micro/mt-en-es".parse().unwrap()).unwrap(), cpu()).unwrap().0;
     let long = "word ".repeat(2_000);
     let opts = TranslateOptions::new(Lang::EN, Lang::ES);
     let found = model.translate(&["Good morning.", &long, "", "I am hungry."], &opts, &Job::new());

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::backend;
 use crate::backends::fixtures::{Expected, expected_cases, fixture};
+use crate::device::cpu;
 use crate::source::ModelRef;
 
 fn files(dir: &Path) -> ModelFiles {
@@ -16,13 +17,13 @@ fn files(dir: &Path) -> ModelFiles {
 fn open(files: &ModelFiles) -> Result<Vits> {
     let config = Config::read(files)?;
     let tokenizer = Tokenizer::load(files, config.vocab_size)?;
-    let weights = Weights::open(files)?;
+    let weights = Weights::open(files, cpu())?;
     let model = Model::load(&weights, &config)?;
-    Ok(Vits { info: StageInfo::new("test"), tokenizer, config, model })
+    Ok(Vits { info: StageInfo::new("test"), place: cpu().clone(), tokenizer, config, model })
 }
 
 fn micro() -> Arc<dyn Tts> {
-    match backend::load(&ModelFiles::locate(&"micro/tts-es".parse().unwrap()).unwrap(), &[BACKEND]).unwrap().stage {
+    match backend::load(&ModelFiles::locate(&"micro/tts-es".parse().unwrap()).unwrap(), cpu(), &[BACKEND]).unwrap().stage {
         Stage::Tts(voice) => voice,
         _ => panic!("not a voice"),
     }
@@ -54,7 +55,7 @@ impl Case {
 
 /// What is read of `ids` and how it sounds, with the noise given.
 fn speak(model: &Model, ids: &[u32], speaker: usize, noise: &[f32], pace: f64, prior_noise: (&[f32], f32)) -> (Prior, Vec<f32>) {
-    nn::run(&Job::new(), |ctx| {
+    nn::run(&Job::new(), cpu(), |ctx| {
         let prior = model.read(ctx, ids, speaker, noise, pace)?;
         let sound = model.speak(ctx, &prior, prior_noise.0, prior_noise.1)?;
         Ok((prior, sound))
@@ -158,13 +159,14 @@ fn pieces_of_sound_equal_the_whole() {
         let latents = Act::new(noise(1, 0, frames * flow, 1.0), (1, frames, flow)).unwrap();
         let decoder = &case.voice.model.decoder;
         let (whole, pieces) =
-            nn::run(&Job::new(), |ctx| Ok((decoder.whole(ctx, &latents)?, decoder.forward(ctx, &latents, None)?))).unwrap();
+            nn::run(&Job::new(), cpu(), |ctx| Ok((decoder.whole(ctx, &latents)?, decoder.forward(ctx, &latents, None)?)))
+                .unwrap();
         assert!(worst(&pieces, &whole) < 1e-5, "{}", worst(&pieces, &whole));
     }
 }
 
 fn voice(dir: &Path) -> Arc<dyn Tts> {
-    match backend::load(&files(dir), &[BACKEND]).unwrap().stage {
+    match backend::load(&files(dir), cpu(), &[BACKEND]).unwrap().stage {
         Stage::Tts(voice) => voice,
         _ => panic!("not a voice"),
     }
@@ -180,7 +182,7 @@ fn altered(file: &str, change: impl FnOnce(&mut Value)) -> Result<Loaded> {
     let mut value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     change(&mut value);
     std::fs::write(&path, value.to_string()).unwrap();
-    backend::load(&files(dir.path()), &[BACKEND])
+    backend::load(&files(dir.path()), cpu(), &[BACKEND])
 }
 
 #[test]

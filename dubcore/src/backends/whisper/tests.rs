@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::backends::fixtures::{Expected, expected_cases, fixture};
+use crate::device::cpu;
 use crate::lang::Lang;
 use crate::source::ModelRef;
 use crate::stage::Fallback;
@@ -18,7 +19,7 @@ fn first_try(model: &Whisper, ctx: &Ctx<'_>, encoded: &Act, opts: &SttOptions) -
 }
 
 fn model(dir: &std::path::Path) -> Whisper {
-    load_whisper(&ModelFiles::locate(&ModelRef::directory(dir)).unwrap()).unwrap().0
+    load_whisper(&ModelFiles::locate(&ModelRef::directory(dir)).unwrap(), cpu()).unwrap().0
 }
 
 #[test]
@@ -32,7 +33,7 @@ fn encoder_logits_and_tokens_equal_transformers() {
         let clips: Vec<Vec<f32>> = (0..3).map(|i| want.floats(&format!("audio.{i}")).0).collect();
         let (features, feature_shape) = want.floats("input_features");
         let job = Job::new();
-        nn::run(&job, |ctx| {
+        nn::run(&job, cpu(), |ctx| {
             let mel = model.mel.forward(&clips.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
             assert_eq!(mel.shape()?, (feature_shape[0], feature_shape[1], feature_shape[2]), "{name}");
             want.close("input_features", &mel.values()?, 1e-4);
@@ -87,14 +88,14 @@ fn log_mel_equals_the_feature_extractor() {
 
 #[test]
 fn the_micro_model_hears_as_in_python() {
-    let model = load_whisper(&ModelFiles::locate(&"micro/stt-en".parse().unwrap()).unwrap()).unwrap().0;
+    let model = load_whisper(&ModelFiles::locate(&"micro/stt-en".parse().unwrap()).unwrap(), cpu()).unwrap().0;
     let json: serde_json::Value = serde_json::from_slice(&std::fs::read(fixture("micro/stt-en.json")).unwrap()).unwrap();
     let want = Expected::file(&fixture("micro/stt-en.safetensors"));
     let clips = json["clips"].as_array().unwrap();
     assert!(clips.len() >= 3);
     for (i, clip) in clips.iter().enumerate() {
         let audio: Vec<f32> = want.shorts(&format!("audio.{i}")).iter().map(|s| f32::from(*s) / 32_768.0).collect();
-        nn::run(&Job::new(), |ctx| {
+        nn::run(&Job::new(), cpu(), |ctx| {
             let encoded = model.encode(ctx, &model.mel.forward(&[&audio])?)?;
             let (_, time, channels) = encoded.shape()?;
             let values = encoded.values()?;
@@ -125,7 +126,7 @@ fn the_micro_model_hears_as_in_python() {
 fn each_window_of_a_dub_gives_the_tokens_of_transformers() {
     let dump = std::env::var_os("DUBCORE_DUMP_WINDOWS");
     let mut sounds = Vec::new();
-    let model = load_whisper(&ModelFiles::locate(&"micro/stt-en".parse().unwrap()).unwrap()).unwrap().0;
+    let model = load_whisper(&ModelFiles::locate(&"micro/stt-en".parse().unwrap()).unwrap(), cpu()).unwrap().0;
     let want: serde_json::Value =
         serde_json::from_slice(&std::fs::read(fixture("windows/expected.json")).unwrap_or_default()).unwrap_or_default();
     for (clip, at_least) in [("station.mp4", 10), ("kitchen.wav", 4)] {
@@ -144,7 +145,7 @@ fn each_window_of_a_dub_gives_the_tokens_of_transformers() {
                 span.start.as_millis(),
                 "{clip} window {i}: run windows.py"
             );
-            let tokens = nn::run(&Job::new(), |ctx| {
+            let tokens = nn::run(&Job::new(), cpu(), |ctx| {
                 let encoded = model.encode(ctx, &model.mel.forward(&[audio.samples()])?)?;
                 Ok(first_try(&model, ctx, &encoded, &SttOptions::default())?.remove(0))
             });
@@ -222,7 +223,7 @@ fn windows_are_tried_again_or_dropped_as_by_transformers() {
         let (features, shape) = fixture.floats("input_features");
         let sounds: Vec<Vec<f32>> = (0..shape[0]).map(|i| fixture.floats(&format!("audio.{i}")).0).collect();
         let rules = want["judged"][dir.file_name().unwrap().to_str().unwrap()].as_array().unwrap();
-        nn::run(&Job::new(), |ctx| {
+        nn::run(&Job::new(), cpu(), |ctx| {
             let encoded = model.encode(ctx, &Signal::new(features, (shape[0], shape[1], shape[2]))?)?;
             let mut session = model.decoder.start(ctx, &encoded, None)?;
             let signs = model.signs(ctx, &mut session, shape[0])?;
@@ -292,7 +293,7 @@ fn the_language_is_told_once_by_all_windows() {
         let sounds: Vec<Vec<f32>> = (0..3).map(|i| want.floats(&format!("audio.{i}")).0).collect();
         let detected: Vec<u32> = parsed(&want.json["detected_language"]);
         let sounds: Vec<&[f32]> = sounds.iter().map(Vec::as_slice).collect();
-        nn::run(&Job::new(), |ctx| {
+        nn::run(&Job::new(), cpu(), |ctx| {
             let encoded = model.encode(ctx, &model.mel.forward(&sounds)?)?;
             let signs = model.signs(ctx, &mut model.decoder.start(ctx, &encoded, None)?, 3)?;
             for (row, want) in detected.iter().enumerate() {
