@@ -281,6 +281,28 @@ fn revisions_are_asked_for_by_name() {
 }
 
 #[test]
+fn what_another_client_began_is_completed() {
+    let (hub, cache) = (Hub::good(tiny()), tempfile::tempdir().unwrap());
+    let repo = cache.path().join("models--owner--tiny");
+    let snapshot = repo.join("snapshots").join(COMMIT);
+    std::fs::create_dir_all(&snapshot).unwrap();
+    std::fs::create_dir_all(repo.join("refs")).unwrap();
+    std::fs::write(repo.join("refs/main"), COMMIT).unwrap();
+    std::fs::write(snapshot.join("config.json"), &hub.files["config.json"]).unwrap();
+    let offline = Factory::builder().hub(hub.options(cache.path()).downloads(false)).build().unwrap();
+    let e = load(&offline).unwrap_err();
+    assert!(e.kind() == ErrorKind::ModelNotFound, "{e:?}");
+    load(&hub.factory(cache.path())).unwrap();
+    load(&offline).unwrap();
+}
+
+#[test]
+fn a_token_is_not_shown() {
+    let shown = format!("{:?}", HubOptions::default().token("hf_secret".to_string()));
+    assert!(shown.contains("token") && !shown.contains("hf_secret"), "{shown}");
+}
+
+#[test]
 fn whoever_waits_sees_how_far_it_is() {
     let go = Arc::new(AtomicBool::new(false));
     let held = go.clone();

@@ -1,5 +1,6 @@
 //! Models of the Hugging Face hub: where the clients keep them on this machine, and whether missing ones are fetched.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::stage::setters;
 
 /// How models of the Hugging Face hub are found. What is not set comes from the environment that all its clients share.
 #[non_exhaustive]
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct HubOptions {
     /// The folder that its clients share. Default: `HF_HUB_CACHE`, else `hub` in `HF_HOME`, else in `~/.cache/huggingface`.
     pub cache: Option<PathBuf>,
@@ -38,6 +39,17 @@ setters! { HubOptions:
     token: impl Into<Option<String>>,
     /// Sets [`HubOptions::timeout`].
     timeout: impl Into<Option<Duration>>,
+}
+
+/// The token is nobody's to read in a log.
+impl fmt::Debug for HubOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cache, downloads, endpoint, token, timeout } = self;
+        let token = token.as_ref().map(|_| "...");
+        let mut shown = f.debug_struct("HubOptions");
+        shown.field("cache", cache).field("downloads", downloads).field("endpoint", endpoint);
+        shown.field("token", &token).field("timeout", timeout).finish()
+    }
 }
 
 /// A server to fetch from.
@@ -99,7 +111,10 @@ fn token_of_the_clients() -> Option<String> {
 #[cfg_attr(not(feature = "hub"), expect(unused_variables, reason = "nothing is fetched"))]
 pub(super) fn find(id: &str, revision: Option<&str>, opts: &HubOptions, reading: &Reading) -> Result<Root> {
     let cache = opts.folder()?;
-    if let Some(found) = cached(&cache, id, revision)? {
+    let found = cached(&cache, id, revision)?;
+    // Other clients fetch a file when they need it: what they left may be without weights.
+    let whole = found.as_ref().is_some_and(has_weights);
+    if let Some(found) = found.filter(|_| whole || !opts.downloads_allowed()) {
         return Ok(found);
     }
     #[cfg(feature = "hub")]
@@ -116,6 +131,11 @@ pub(super) fn find(id: &str, revision: Option<&str>, opts: &HubOptions, reading:
     };
     let what = format!("model {id} is not in the cache {}, {why}: fetch it with `hf download {id}{at}`", cache.display());
     Err(Error::new(ErrorKind::ModelNotFound, what))
+}
+
+fn has_weights(root: &Root) -> bool {
+    let Root::Directory { path, .. } = root else { return true };
+    ["model.safetensors", "model.safetensors.index.json"].iter().any(|file| path.join(file).exists())
 }
 
 /// Looks in the folder that the hub's clients share.
