@@ -50,6 +50,15 @@ enum Kind {
 }
 
 impl ModelRef {
+    /// The models that are embedded in this build.
+    pub fn embedded() -> Vec<Self> {
+        #[cfg(feature = "bundled")]
+        let names = dubcore_models::ALL.iter().map(|model| model.name);
+        #[cfg(not(feature = "bundled"))]
+        let names = std::iter::empty::<&str>();
+        names.map(|name| Self(Kind::Bundled(name.to_string()))).collect()
+    }
+
     /// A directory in Hugging Face layout, absolute or relative to the working directory.
     pub fn directory(path: impl Into<PathBuf>) -> Self {
         Self(Kind::Directory(path.into()))

@@ -36,6 +36,8 @@ __all__ = [
     "UnsupportedMediaError",
     "__version__",
     "_close",
+    "cpu_features",
+    "embedded_models",
 ]
 __version__: str
 
@@ -62,6 +64,8 @@ class NetworkError(Error): ...
 class InternalError(Error): ...
 
 def _close() -> None: ...
+def embedded_models() -> list[str]: ...
+def cpu_features() -> list[str]: ...
 @final
 class CancelToken:
     """Stops whatever it is given to, from any thread; more than one call may have it."""
