@@ -25,6 +25,16 @@ macro_rules! kinds {
             }
         }
 
+        /// What a Python object did wrong, as an error of the engine: its kind where it is one of these, else `Internal`.
+        pub(crate) fn from_py(py: Python<'_>, who: &str, raised: &PyErr) -> dubcore::Error {
+            let kind = match () {
+                $(() if raised.is_instance_of::<$class>(py) => ErrorKind::$kind,)*
+                () => ErrorKind::Internal,
+            };
+            let name = raised.get_type(py).name().map_or_else(|_| "an exception".into(), |n| n.to_string());
+            dubcore::Error::new(kind, format!("{who} raised {name}: {}", raised.value(py)))
+        }
+
         /// Adds the classes to the module, each with its kind.
         pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
             let py = m.py();

@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 
 use crate::call::{Call, Control};
 use crate::error::to_py;
+use crate::own;
 use crate::stages::{Stt, Translator, Tts};
 
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -144,6 +145,14 @@ impl Factory {
     #[staticmethod]
     fn default(py: Python<'_>) -> PyResult<Self> {
         dubcore::Factory::global().cloned().map(Self).map_err(|e| to_py(py, &e))
+    }
+
+    /// Makes a Python object the model of that name.
+    fn register(&self, py: Python<'_>, name: &str, kind: &str, object: Py<PyAny>) -> PyResult<()> {
+        let reference: ModelRef = name.parse().map_err(|e| to_py(py, &e))?;
+        let make = own::maker(py, name, kind, object)?;
+        self.0.add_own_model(reference, make);
+        Ok(())
     }
 
     fn stt(&self, py: Python<'_>, model: String, load: Load, control: Control) -> PyResult<Call> {

@@ -5,6 +5,7 @@ mod call;
 mod error;
 mod factory;
 mod input;
+mod own;
 mod pipeline;
 mod stages;
 

@@ -478,6 +478,12 @@ impl Factory {
         self.results.as_ref()
     }
 
+    /// As [`FactoryBuilder::own_model`], for a factory that is there already, as the global one may be. What goes by that name
+    /// and is loaded stays until it is unloaded.
+    pub fn add_own_model(&self, name: ModelRef, make: impl Fn() -> Result<OwnModel> + Send + Sync + 'static) {
+        self.shared.names.own(name, Arc::new(make));
+    }
+
     /// The same factory, for stages that remember nothing.
     #[must_use]
     pub fn without_results(&self) -> Self {

@@ -55,6 +55,16 @@ fn names_with_versions_stand_for_models() {
 }
 
 #[test]
+fn a_model_of_the_hosts_own_may_come_later() {
+    let factory = Factory::builder().policy(KeepAll).hub(HubOptions::default().downloads(false)).build().unwrap();
+    let later = model("cloud/voice");
+    assert_eq!(tts(&factory, &later).err().unwrap().kind(), ErrorKind::ModelNotFound);
+    factory.add_own_model(later.clone(), || Ok(OwnModel::tts(plain_mouth())));
+    tts(&factory, &later).unwrap();
+    assert_eq!(loaded(&factory), [later]);
+}
+
+#[test]
 fn a_models_own_maker_may_fail_and_panic() {
     let calls = Arc::new(AtomicUsize::new(0));
     let own = model("own/pen");

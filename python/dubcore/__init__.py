@@ -11,7 +11,7 @@ begins with an a, and take `timeout`, `cancel` and `progress`. Ctrl-C stops a ca
 subclass of dubcore.Error, whose `kind` names what went wrong.
 """
 
-from ._api import CancelToken, Dub, Factory, Media, Pipeline, Run, Stt, Translator, Tts, adub, dub, load_audio
+from ._api import CancelToken, Dub, Factory, Media, Pipeline, Run, Stt, Translator, Tts, adub, dub, load_audio, register_stt, register_translator, register_tts
 from ._dubcore import (
     Audio,
     BusyError,
@@ -33,6 +33,7 @@ from ._dubcore import (
     UnsupportedMediaError,
     __version__,
 )
+from ._helpers import limited, retrying
 from ._results import FellBack, Info, Line, Metadata, Progress, Segment, Speech, Transcript, Translation, Word
 
 __all__ = [
@@ -76,5 +77,10 @@ __all__ = [
     "adub",
     "dub",
     "load_audio",
+    "limited",
+    "register_stt",
+    "register_translator",
+    "register_tts",
+    "retrying",
     "__version__",
 ]

@@ -170,6 +170,17 @@ class Factory:
         self._native = _dubcore.Factory.default()
         return self
 
+    def register(self, name: str, kind: Literal["stt", "translator", "tts"], stage: Any) -> None:
+        """Makes `stage`, an object of yours, the model of that name: a cloud voice, another engine.
+
+        A recogniser has `transcribe(audio, *, language)`, which gives a text, or a list of (start, end, text) in seconds; a
+        translator `translate(text, *, from_, to)`, which gives a text; a voice `synthesize(text, *, language, speaking_rate)`,
+        which gives an Audio, or samples and their rate. Any of them may be a coroutine function. They are called on threads of
+        the calls, several at once. `languages_in`, `languages_out` and `sample_rate` say what it takes and gives, if they are
+        there. What it raises fails the text or the sound concerned.
+        """
+        self._native.register(name, kind, stage)
+
     def preload(self, models: Sequence[str], *, warm: bool = False, **options: Unpack[LoadControl]) -> dict[str, Exception | None]:
         """Loads models, and with `warm` runs each once on next to nothing. Says of each what went wrong, if anything did."""
         call = self._native.preload(list(models), warm, *_loading(options))
@@ -626,6 +637,21 @@ def _saved(made: Dub, out: str | PathLike[str] | None) -> Dub:
     if out is not None:
         made.save(out)
     return made
+
+
+def register_stt(name: str, stage: Any) -> None:
+    """Makes an object of yours a recogniser of the process's own factory: see `Factory.register`."""
+    Factory.default().register(name, "stt", stage)
+
+
+def register_translator(name: str, stage: Any) -> None:
+    """Makes an object of yours a translator of the process's own factory: see `Factory.register`."""
+    Factory.default().register(name, "translator", stage)
+
+
+def register_tts(name: str, stage: Any) -> None:
+    """Makes an object of yours a voice of the process's own factory: see `Factory.register`."""
+    Factory.default().register(name, "tts", stage)
 
 
 def load_audio(media: Media, *, track: int | None = None, **options: Unpack[Control]) -> Audio:

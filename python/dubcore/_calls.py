@@ -65,6 +65,16 @@ async def awaited(call: Call) -> Any:
     return call.result()
 
 
+def waited(found: Any) -> Any:
+    """What an awaitable gives, on a thread that has no event loop."""
+    import asyncio
+
+    async def run() -> Any:
+        return await found
+
+    return asyncio.run(run())
+
+
 def first_error(found: list[Any]) -> list[Any]:
     """The results, unless one of them failed."""
     for result in found:

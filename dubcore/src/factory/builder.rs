@@ -88,7 +88,7 @@ impl FactoryBuilder {
     /// Makes a model of the host's own, a cloud voice say or another engine, known as `name`: it is made by `make` when it
     /// is first asked for, on a thread of its own, once however many ask, and kept, counted and dropped like any other.
     #[must_use]
-    pub fn own_model(mut self, name: ModelRef, make: impl Fn() -> Result<OwnModel> + Send + Sync + 'static) -> Self {
+    pub fn own_model(self, name: ModelRef, make: impl Fn() -> Result<OwnModel> + Send + Sync + 'static) -> Self {
         self.names.own(name, Arc::new(make));
         self
     }

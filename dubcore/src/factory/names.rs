@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+
 use crate::backend::{Loaded, Stage};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::ModelRef;
@@ -53,7 +55,8 @@ pub(super) type Make = Arc<dyn Fn() -> Result<OwnModel> + Send + Sync>;
 #[derive(Default)]
 pub(super) struct Names {
     aliases: BTreeMap<String, ModelRef>,
-    own: HashMap<ModelRef, Make>,
+    /// Read without a lock, for a child of `fork()` has them from its parent.
+    own: ArcSwap<HashMap<ModelRef, Make>>,
 }
 
 impl Names {
@@ -62,15 +65,19 @@ impl Names {
         self.aliases.insert(name.to_string(), model);
     }
 
-    pub(super) fn own(&mut self, name: ModelRef, make: Make) {
-        self.own.insert(name, make);
+    pub(super) fn own(&self, name: ModelRef, make: Make) {
+        self.own.rcu(|own| {
+            let mut own = HashMap::clone(own);
+            own.insert(name.clone(), make.clone());
+            own
+        });
     }
 
     /// What `model` stands for; a name may stand for another one.
     pub(super) fn resolve(&self, model: &ModelRef) -> Result<ModelRef> {
         let mut model = model.clone();
         let mut steps = 0;
-        while let Some(name) = model.alias().filter(|_| !self.own.contains_key(&model)).map(str::to_owned) {
+        while let Some(name) = model.alias().filter(|_| !self.own.load().contains_key(&model)).map(str::to_owned) {
             steps += 1;
             if steps > self.aliases.len() + KNOWN.len() {
                 return Err(Error::argument(format!("the name {name} stands for itself: give it another meaning")));
@@ -87,7 +94,8 @@ impl Names {
     fn unknown(&self, name: &str) -> Error {
         let group = name.split(':').next().unwrap_or(name);
         let all = KNOWN.iter().map(|(known, _)| *known).chain(self.aliases.keys().map(String::as_str));
-        let own = self.own.keys().filter_map(ModelRef::alias);
+        let made = self.own.load();
+        let own = made.keys().filter_map(ModelRef::alias);
         let mut known: Vec<&str> = all.chain(own).collect();
         known.sort_unstable();
         known.dedup();
@@ -109,8 +117,8 @@ impl Names {
     }
 
     /// The host's own way to make `model`, if it has one.
-    pub(super) fn maker(&self, model: &ModelRef) -> Option<&Make> {
-        self.own.get(model)
+    pub(super) fn maker(&self, model: &ModelRef) -> Option<Make> {
+        self.own.load().get(model).cloned()
     }
 }
 
