@@ -388,3 +388,12 @@ def test_the_docstrings_are_true():
     for module in (dubcore, dubcore._api):
         found = doctest.testmod(module, extraglobs={"dubcore": dubcore})
         assert found.failed == 0 and found.attempted > 0
+
+
+def test_the_page_of_examples_runs():
+    page = (ROOT / "docs" / "python.md").read_text()
+    blocks = [part.split("```")[0] for part in page.split("```python\n")[1:]]
+    assert len(blocks) == 5
+    for block in blocks:
+        done = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, cwd=ROOT, timeout=120)
+        assert done.returncode == 0, block + done.stderr
