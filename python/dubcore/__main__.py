@@ -19,7 +19,7 @@ EPILOG = "exit status: 0 done, 1 failed, 2 wrong arguments, 130 interrupted"
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="dubcore", description=dubcore.__doc__.splitlines()[0], epilog=EPILOG)
+    parser = argparse.ArgumentParser(prog="dubcore", description="Speech in one language in, speech in another out.", epilog=EPILOG)
     parser.add_argument("--version", action="version", version=f"dubcore {dubcore.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 

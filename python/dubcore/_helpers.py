@@ -7,9 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
-
-T = TypeVar("T")
+from typing import Any
 
 METHODS = ("transcribe", "translate", "synthesize")
 
