@@ -11,10 +11,11 @@ begins with an a, and take `timeout`, `cancel` and `progress`. Ctrl-C stops a ca
 subclass of dubcore.Error, whose `kind` names what went wrong.
 """
 
-from ._api import CancelToken, Dub, Factory, Media, Pipeline, Run, Stt, Translator, Tts, adub, dub, load_audio, register_stt, register_translator, register_tts
+from ._api import Dub, Factory, Media, Pipeline, Run, Stt, Translator, Tts, adub, dub, load_audio, register_stt, register_translator, register_tts
 from ._dubcore import (
     Audio,
     BusyError,
+    CancelToken,
     CancelledError,
     CorruptMediaError,
     DeadlineExceededError,

@@ -11,7 +11,7 @@ from typing import IO, Any, Literal, Self, TypeAlias, TypedDict, Unpack
 
 from . import _dubcore
 from ._calls import Control, awaited, control, filled, first_error
-from ._dubcore import Audio, CancelToken
+from ._dubcore import Audio
 from ._results import Info, Line, Progress, Speech, Transcript, Translation
 
 Media: TypeAlias = str | PathLike[str] | bytes | IO[bytes] | Audio
@@ -249,6 +249,8 @@ class Stt:
 
     __slots__ = ("_native",)
 
+    _native: _dubcore.Stt
+
     def __init__(self, model: str, *, factory: Factory | None = None, **options: Unpack[LoadControl]) -> None:
         self._native = _factory(factory).stt(model, *_loading(options)).result()
 
@@ -290,6 +292,8 @@ class Translator:
     """
 
     __slots__ = ("_native",)
+
+    _native: _dubcore.Translator
 
     def __init__(self, model: str, *, factory: Factory | None = None, **options: Unpack[LoadControl]) -> None:
         self._native = _factory(factory).translator(model, *_loading(options)).result()
@@ -335,6 +339,8 @@ class Tts:
     """
 
     __slots__ = ("_native",)
+
+    _native: _dubcore.Tts
 
     def __init__(self, model: str, *, factory: Factory | None = None, **options: Unpack[LoadControl]) -> None:
         self._native = _factory(factory).tts(model, *_loading(options)).result()
@@ -506,6 +512,8 @@ class Pipeline:
     """
 
     __slots__ = ("_native",)
+
+    _native: _dubcore.Pipeline
 
     def __init__(self, stt: Stt, translator: Translator | None = None, tts: Tts | None = None) -> None:
         self._native = _dubcore.Pipeline.of(

@@ -203,3 +203,10 @@ def test_the_stub_is_the_modules():
         [sys.executable, "-m", "mypy.stubtest", "dubcore"], cwd="/", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     assert run.returncode == 0, run.stdout
+
+
+def test_the_package_is_strictly_typed():
+    run = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "-p", "dubcore"], cwd="/", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert run.returncode == 0, run.stdout
