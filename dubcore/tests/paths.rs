@@ -154,7 +154,7 @@ fn a_dub_is_saved_under_plain_names_only() {
         is(Path::new("x.es.srt"), &dub.save(zoo.0.path(), "x").unwrap_err(), &[ErrorKind::Io]);
         assert!(std::fs::metadata(zoo.at("x.es.srt")).unwrap().file_type().is_fifo());
         dub.save(&zoo.at("folder"), "x").unwrap();
-        assert_eq!(names(&zoo.at("folder")), ["x.en.srt", "x.en.vtt", "x.es.json", "x.es.srt", "x.es.vtt"]);
+        assert_eq!(names(&zoo.at("folder")), ["x.en.srt", "x.en.vtt", "x.es.json", "x.es.srt", "x.es.vtt", "x.es.wav"]);
     });
 }
 

@@ -195,14 +195,11 @@ impl Dub {
         if self.from != self.to {
             files.extend([(self.from, "srt", subtitle::srt(&source)?), (self.from, "vtt", subtitle::vtt(&source)?)]);
         }
-        if let Some(track) = &self.track {
-            let path = dir.join(format!("{stem}.{}.wav", self.to));
-            write_whole(&path, track)?;
-            self.files.push(path);
-        }
-        for (lang, ending, text) in files {
+        let texts = files.iter().map(|(lang, ending, text)| (*lang, *ending, text.as_bytes()));
+        let track = self.track.iter().map(|track| (self.to, "wav", track.as_slice()));
+        for (lang, ending, bytes) in texts.chain(track) {
             let path = dir.join(format!("{stem}.{lang}.{ending}"));
-            write_whole(&path, text.as_bytes())?;
+            write_whole(&path, bytes)?;
             self.files.push(path);
         }
         Ok(())
