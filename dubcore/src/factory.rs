@@ -421,8 +421,7 @@ impl Factory {
     }
 
     fn unload_all(&self, which: impl Fn(&Slot<Entry>) -> bool, job: &Job) -> Result<()> {
-        let taken = self.live().shelf.residents().take(which);
-        self.shared.evictions.fetch_add(taken.len() as u64, Ordering::AcqRel);
+        let taken = self.take_off(&mut self.live().shelf.residents(), which);
         let weak: Vec<_> = taken.iter().map(Arc::downgrade).collect();
         let names: Vec<_> = taken.iter().map(|slot| slot.item.id.model.to_string()).collect();
         self.live().leaving.lock().extend(weak.iter().cloned());
@@ -555,12 +554,10 @@ impl Factory {
 
     /// As [`Factory::lease`], and `job` hears how far the load is.
     fn lease_watched(&self, id: &Id, job: &Job) -> Result<Lease> {
-        let check = || {
+        self.lease_while(id, || {
             job.report(self.reading(id).fraction());
             job.check()
-        };
-        self.shared.places.check(id.device)?;
-        self.live().shelf.lease(id, check, |flight| self.launch(id.clone(), flight))
+        })
     }
 
     /// How far a load is.
@@ -570,8 +567,12 @@ impl Factory {
 
     /// The model, loaded if need be, kept from eviction until the lease is dropped.
     fn lease(&self, id: &Id, job: &Job) -> Result<Lease> {
+        self.lease_while(id, || job.check())
+    }
+
+    fn lease_while(&self, id: &Id, check: impl FnMut() -> Result<()>) -> Result<Lease> {
         self.shared.places.check(id.device)?;
-        self.live().shelf.lease(id, || job.check(), |flight| self.launch(id.clone(), flight))
+        self.live().shelf.lease(id, check, |flight| self.launch(id.clone(), flight))
     }
 
     /// Loads on a thread of its own, so that everyone who waits, the first one too, keeps their own deadline and cancel.
@@ -668,7 +669,12 @@ impl Factory {
 
     /// Takes out those of `keys` that nobody holds, to be dropped when the lock is released.
     fn evict(&self, keys: &[ModelKey], residents: &mut Residents<'_, Id, Entry>) -> Vec<Arc<Slot<Entry>>> {
-        let gone = residents.take(|slot| slot.is_free() && keys.iter().any(|key| slot.item.is(key)));
+        self.take_off(residents, |slot| slot.is_free() && keys.iter().any(|key| slot.item.is(key)))
+    }
+
+    /// Takes residents out, and counts them.
+    fn take_off(&self, residents: &mut Residents<'_, Id, Entry>, which: impl Fn(&Slot<Entry>) -> bool) -> Vec<Arc<Slot<Entry>>> {
+        let gone = residents.take(which);
         self.shared.evictions.fetch_add(gone.len() as u64, Ordering::AcqRel);
         gone
     }

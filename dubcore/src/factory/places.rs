@@ -6,7 +6,6 @@ mod tests;
 use super::{Entry, Factory, Id, Slot};
 use crate::device::{self, Device, DeviceMemory, Place};
 use crate::error::{Error, ErrorKind, Result};
-use crate::sync::Ordering;
 
 /// The devices of a factory.
 pub(super) struct Places {
@@ -89,8 +88,7 @@ impl Factory {
     /// Evicts whatever nobody uses on a device; returns how many went.
     pub(super) fn make_room(&self, device: Device) -> usize {
         let idle = |slot: &Slot<Entry>| slot.is_free() && slot.item.id.device == device;
-        let gone = self.live().shelf.residents().take(idle);
-        self.shared.evictions.fetch_add(gone.len() as u64, Ordering::AcqRel);
+        let gone = self.take_off(&mut self.live().shelf.residents(), idle);
         Self::free(gone)
     }
 }

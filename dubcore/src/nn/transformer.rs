@@ -157,7 +157,6 @@ pub(crate) struct Encoder {
     shape: Shape,
     layers: Vec<EncoderLayer>,
     last_norm: Option<LayerNorm>,
-    norm_first: bool,
 }
 
 /// Which positions of a batch of sequences are padding.
@@ -191,7 +190,6 @@ impl Encoder {
             shape: s.clone(),
             layers: (0..s.layers).map(layer).collect::<Result<_>>()?,
             last_norm: s.norm_first.then(|| LayerNorm::load(&w.at("layer_norm"), s.width, EPS)).transpose()?,
-            norm_first: s.norm_first,
         })
     }
 
@@ -202,10 +200,10 @@ impl Encoder {
         let mut x = x.0.clone();
         for l in &self.layers {
             ctx.check()?;
-            x = residual(&x, &l.attention_norm, self.norm_first, |x| l.attention.over(x, &l.attention.kv(ctx, x)?, mask))?;
+            x = residual(&x, &l.attention_norm, self.shape.norm_first, |x| l.attention.over(x, &l.attention.kv(ctx, x)?, mask))?;
             // Half a layer over a window of half a minute takes long enough.
             ctx.check()?;
-            x = residual(&x, &l.ffn_norm, self.norm_first, |x| l.ffn.apply(x))?;
+            x = residual(&x, &l.ffn_norm, self.shape.norm_first, |x| l.ffn.apply(x))?;
         }
         Ok(Act(match &self.last_norm {
             Some(norm) => norm.apply(&x)?,
@@ -231,7 +229,6 @@ pub(crate) struct Decoder {
     layers: Vec<DecoderLayer>,
     last_norm: Option<LayerNorm>,
     logits: Linear,
-    norm_first: bool,
 }
 
 impl Decoder {
@@ -257,7 +254,6 @@ impl Decoder {
             layers: (0..s.layers).map(layer).collect::<Result<_>>()?,
             last_norm: s.norm_first.then(|| LayerNorm::load(&w.at("layer_norm"), s.width, EPS)).transpose()?,
             logits,
-            norm_first: s.norm_first,
         })
     }
 
@@ -324,14 +320,14 @@ impl Session<'_> {
         let mut x = x.0;
         for (i, l) in d.layers.iter().enumerate() {
             ctx.check()?;
-            x = residual(&x, &l.attention_norm, d.norm_first, |x| {
+            x = residual(&x, &l.attention_norm, d.shape.norm_first, |x| {
                 let kv = remember(&mut self.past, i, self.len, l.attention.kv(ctx, x)?)?;
                 l.attention.over(x, &kv, mask.as_ref())
             })?;
-            x = residual(&x, &l.cross_norm, d.norm_first, |x| {
+            x = residual(&x, &l.cross_norm, d.shape.norm_first, |x| {
                 l.cross.over(x, &self.rows_cross.kv[i], self.rows_cross.mask.as_ref())
             })?;
-            x = residual(&x, &l.ffn_norm, d.norm_first, |x| l.ffn.apply(x))?;
+            x = residual(&x, &l.ffn_norm, d.shape.norm_first, |x| l.ffn.apply(x))?;
         }
         self.len += width;
         match &d.last_norm {

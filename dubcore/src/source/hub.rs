@@ -110,15 +110,15 @@ fn token_of_the_clients() -> Option<String> {
 /// Finds a model of the hub, fetching it if need be; `reading` tells how far that is.
 #[cfg_attr(not(feature = "hub"), expect(unused_variables, reason = "nothing is fetched"))]
 pub(super) fn find(id: &str, revision: Option<&str>, opts: &HubOptions, reading: &Reading) -> Result<Root> {
-    let cache = opts.folder()?;
+    let (cache, fetches) = (opts.folder()?, opts.downloads_allowed());
     let found = cached(&cache, id, revision)?;
     // Other clients fetch a file when they need it: what they left may be without weights.
     let whole = found.as_ref().is_some_and(has_weights);
-    if let Some(found) = found.filter(|_| whole || !opts.downloads_allowed()) {
+    if let Some(found) = found.filter(|_| whole || !fetches) {
         return Ok(found);
     }
     #[cfg(feature = "hub")]
-    if opts.downloads_allowed() {
+    if fetches {
         super::fetch::fetch(&opts.server()?, &cache, id, revision.unwrap_or("main"), reading)?;
         if let Some(found) = cached(&cache, id, revision)? {
             return Ok(found);
