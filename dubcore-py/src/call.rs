@@ -64,7 +64,7 @@ pub(crate) struct Control {
 /// The interpreter's door for threads that Python did not start: how many are inside, and whether it is closed.
 static DOOR: (Mutex<(usize, bool)>, Condvar) = (Mutex::new((0, false)), Condvar::new());
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing here is left half done by a panic.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

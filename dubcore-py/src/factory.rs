@@ -78,7 +78,12 @@ fn models(py: Python<'_>, names: &[String]) -> PyResult<Vec<ModelRef>> {
 /// A value as Python objects, times as seconds.
 pub(crate) fn to_object(py: Python<'_>, value: impl serde::Serialize) -> PyResult<Py<PyAny>> {
     let value = serde_json::to_value(value).map_err(|e| PyValueError::new_err(e.to_string()))?;
-    Ok(py.import("json")?.call_method1("loads", (plain(value).to_string(),))?.unbind())
+    loads(py, &plain(value))
+}
+
+/// JSON as Python objects.
+pub(crate) fn loads(py: Python<'_>, value: &serde_json::Value) -> PyResult<Py<PyAny>> {
+    Ok(py.import("json")?.call_method1("loads", (value.to_string(),))?.unbind())
 }
 
 /// Times are seconds and nanoseconds in the engine's own files; people want one number.

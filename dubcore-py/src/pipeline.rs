@@ -1,16 +1,16 @@
 //! Whole dubs, line by line.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use dubcore::{DubModels, DubRequest, Dubber, Error, ErrorKind, Job, ModelRef, Output, Pipeline as _, ScriptLine, Span};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::audio::Audio;
-use crate::call::{Call, Control, Ticket};
+use crate::call::{Call, Control, Ticket, lock};
 use crate::error::to_py;
-use crate::factory::{Factory, Load, seconds, to_object};
+use crate::factory::{Factory, Load, loads, seconds, to_object};
 use crate::input::input;
 use crate::stages::{Hearing, Speaking, Stt, Translator, Tts, lang};
 
@@ -150,9 +150,7 @@ impl Run {
             }
             Ok(dub)
         };
-        Call::start(py, self.ticket.clone(), work, |py, dub| {
-            Ok(Py::new(py, Dub { report: dub.report(), dub: Mutex::new(dub) })?.into_any())
-        })
+        Call::start(py, self.ticket.clone(), work, |py, dub| Ok(Py::new(py, Dub(Mutex::new(dub)))?.into_any()))
     }
 
     fn cancel(&self) {
@@ -168,35 +166,32 @@ impl Run {
 
 /// A finished dub.
 #[pyclass(frozen, module = "dubcore._dubcore")]
-struct Dub {
-    report: serde_json::Value,
-    dub: Mutex<dubcore::Dub>,
-}
+struct Dub(Mutex<dubcore::Dub>);
 
 #[pymethods]
 impl Dub {
     fn report(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         // As it stands in the JSON file.
-        Ok(py.import("json")?.call_method1("loads", (self.report.to_string(),))?.unbind())
+        loads(py, &lock(&self.0).report())
     }
 
     fn files(&self) -> Vec<PathBuf> {
-        self.dub.lock().unwrap_or_else(PoisonError::into_inner).files.clone()
+        lock(&self.0).files.clone()
     }
 
     /// The track as a WAV file, if it was kept in memory.
     fn track<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
-        self.dub.lock().unwrap_or_else(PoisonError::into_inner).track.as_deref().map(|wav| PyBytes::new(py, wav))
+        lock(&self.0).track.as_deref().map(|wav| PyBytes::new(py, wav))
     }
 
     fn cut_short(&self) -> bool {
-        self.dub.lock().unwrap_or_else(PoisonError::into_inner).cut_short
+        lock(&self.0).cut_short
     }
 
     /// Writes the track, if it was kept in memory, the subtitles and the report; returns all files.
     fn save(&self, py: Python<'_>, folder: PathBuf, stem: &str) -> PyResult<Vec<PathBuf>> {
         let written = py.detach(|| {
-            let mut dub = self.dub.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut dub = lock(&self.0);
             dub.save(&folder, stem).map(|()| dub.files.clone())
         });
         written.map_err(|e| to_py(py, &e))

@@ -239,7 +239,40 @@ def _factory(factory: Factory | None) -> _dubcore.Factory:
     return (factory or Factory.default())._native
 
 
-class Stt:
+class _Stage:
+    """What all stages have."""
+
+    __slots__ = ("_native",)
+
+    _native: Any
+    _kind: str
+    """The factory's method that loads it."""
+
+    def __init__(self, model: str, *, factory: Factory | None = None, **options: Unpack[LoadControl]) -> None:
+        self._native = self._load(model, factory, options).result()
+
+    @classmethod
+    async def aload(cls, model: str, *, factory: Factory | None = None, **options: Unpack[LoadControl]) -> Self:
+        """As the constructor, awaited."""
+        self = cls.__new__(cls)
+        self._native = await awaited(cls._load(model, factory, options))
+        return self
+
+    @classmethod
+    def _load(cls, model: str, factory: Factory | None, options: Any) -> _dubcore.Call:
+        call: _dubcore.Call = getattr(_factory(factory), cls._kind)(model, *_loading(options))
+        return call
+
+    @property
+    def info(self) -> Info:
+        """What it is."""
+        return Info._of(self._native.info())
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.info.model!r})"
+
+
+class Stt(_Stage):
     """A recogniser.
 
     >>> stt = dubcore.Stt("micro/stt-en")
@@ -247,24 +280,10 @@ class Stt:
     'en'
     """
 
-    __slots__ = ("_native",)
+    __slots__ = ()
 
     _native: _dubcore.Stt
-
-    def __init__(self, model: str, *, factory: Factory | None = None, **options: Unpack[LoadControl]) -> None:
-        self._native = _factory(factory).stt(model, *_loading(options)).result()
-
-    @classmethod
-    async def aload(cls, model: str, *, factory: Factory | None = None, **options: Unpack[LoadControl]) -> Self:
-        """As the constructor, awaited."""
-        self = cls.__new__(cls)
-        self._native = await awaited(_factory(factory).stt(model, *_loading(options)))
-        return self
-
-    @property
-    def info(self) -> Info:
-        """What it is."""
-        return Info._of(self._native.info())
+    _kind = "stt"
 
     def _start(self, audio: Media, options: Any) -> _dubcore.Call:
         options = dict(options)
@@ -279,11 +298,8 @@ class Stt:
         """As `transcribe`, awaited."""
         return Transcript._of(await awaited(self._start(audio, options)))
 
-    def __repr__(self) -> str:
-        return f"Stt({self.info.model!r})"
 
-
-class Translator:
+class Translator(_Stage):
     """A translator.
 
     >>> translator = dubcore.Translator("micro/mt-en-es")
@@ -291,24 +307,10 @@ class Translator:
     'Buenos días.'
     """
 
-    __slots__ = ("_native",)
+    __slots__ = ()
 
     _native: _dubcore.Translator
-
-    def __init__(self, model: str, *, factory: Factory | None = None, **options: Unpack[LoadControl]) -> None:
-        self._native = _factory(factory).translator(model, *_loading(options)).result()
-
-    @classmethod
-    async def aload(cls, model: str, *, factory: Factory | None = None, **options: Unpack[LoadControl]) -> Self:
-        """As the constructor, awaited."""
-        self = cls.__new__(cls)
-        self._native = await awaited(_factory(factory).translator(model, *_loading(options)))
-        return self
-
-    @property
-    def info(self) -> Info:
-        """What it is."""
-        return Info._of(self._native.info())
+    _kind = "translator"
 
     def _start(self, texts: Sequence[str], from_: str, to: str, options: Any) -> _dubcore.Call:
         options = dict(options)
@@ -326,11 +328,8 @@ class Translator:
         """As `translate`, awaited."""
         return [Translation._of(t) for t in first_error(await awaited(self._start(texts, from_, to, options)))]
 
-    def __repr__(self) -> str:
-        return f"Translator({self.info.model!r})"
 
-
-class Tts:
+class Tts(_Stage):
     """A voice.
 
     >>> voice = dubcore.Tts("micro/tts-es")
@@ -338,24 +337,10 @@ class Tts:
     16000
     """
 
-    __slots__ = ("_native",)
+    __slots__ = ()
 
     _native: _dubcore.Tts
-
-    def __init__(self, model: str, *, factory: Factory | None = None, **options: Unpack[LoadControl]) -> None:
-        self._native = _factory(factory).tts(model, *_loading(options)).result()
-
-    @classmethod
-    async def aload(cls, model: str, *, factory: Factory | None = None, **options: Unpack[LoadControl]) -> Self:
-        """As the constructor, awaited."""
-        self = cls.__new__(cls)
-        self._native = await awaited(_factory(factory).tts(model, *_loading(options)))
-        return self
-
-    @property
-    def info(self) -> Info:
-        """What it is."""
-        return Info._of(self._native.info())
+    _kind = "tts"
 
     def _start(self, texts: Sequence[str], options: Any) -> _dubcore.Call:
         options = dict(options)
@@ -369,9 +354,6 @@ class Tts:
     async def asynthesize(self, texts: Sequence[str], **options: Unpack[SynthesizeOptions]) -> list[Speech]:
         """As `synthesize`, awaited."""
         return [Speech._of(s) for s in first_error(await awaited(self._start(texts, options)))]
-
-    def __repr__(self) -> str:
-        return f"Tts({self.info.model!r})"
 
 
 def _texts(texts: Sequence[str]) -> list[str]:
