@@ -173,11 +173,20 @@ impl Audio {
 /// The values of a buffer, channels averaged.
 fn from_buffer(samples: &Bound<'_, PyAny>, buffer: &PyUntypedBuffer) -> PyResult<Vec<f32>> {
     fn read<T: Element>(samples: &Bound<'_, PyAny>, scale: fn(T) -> f32) -> PyResult<Vec<f32>> {
-        Ok(PyBuffer::<T>::get(samples)?.to_vec(samples.py())?.into_iter().map(scale).collect())
+        let (py, buffer) = (samples.py(), PyBuffer::<T>::get(samples)?);
+        match buffer.as_slice_ptr() {
+            Some(values) => {
+                let first = values.cast::<T>();
+                // SAFETY: `buffer` holds these aligned values, any bits of which are one. Each is read once and never lent, for
+                // another thread may write meanwhile, as it may while `memcpy` copies: what is read then is old or new.
+                Ok((0..values.len()).map(|i| scale(unsafe { first.add(i).read_volatile() })).collect())
+            }
+            None => Ok(buffer.to_vec(py)?.into_iter().map(scale).collect()),
+        }
     }
     let format = buffer.format().to_str().unwrap_or_default();
     let plain = format.trim_start_matches(['@', '=', '<']);
-    let values = match (plain, buffer.item_size()) {
+    let mut values = match (plain, buffer.item_size()) {
         ("f", 4) => read::<f32>(samples, |v| v),
         ("d", 8) => read::<f64>(samples, |v| v as f32),
         ("h", 2) => read::<i16>(samples, |v| f32::from(v) / 32_768.0),
@@ -190,8 +199,13 @@ fn from_buffer(samples: &Bound<'_, PyAny>, buffer: &PyUntypedBuffer) -> PyResult
     match *buffer.shape() {
         [_] => Ok(values),
         [_, channels] if channels > 0 => {
-            let mean = |frame: &[f32]| frame.iter().sum::<f32>() / channels as f32;
-            Ok(values.chunks_exact(channels).map(mean).collect())
+            let frames = values.len() / channels;
+            for i in 0..frames {
+                values[i] = values[i * channels..][..channels].iter().sum::<f32>() / channels as f32;
+            }
+            values.truncate(frames);
+            values.shrink_to_fit();
+            Ok(values)
         }
         ref shape => {
             Err(PyTypeError::new_err(format!("samples of the shape {shape:?}: want one dimension, or time and channels")))

@@ -1,11 +1,19 @@
 //! The exceptions: `Error`, and below it one class per kind.
 
+use std::error::Error as StdError;
+
 use dubcore::ErrorKind;
 use pyo3::create_exception;
-use pyo3::exceptions::PyException;
+use pyo3::exceptions::{PyException, PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
 
-create_exception!(dubcore, Error, PyException, "What every failure of dubcore is. `kind` names it, for programs.");
+create_exception!(
+    dubcore,
+    Error,
+    PyException,
+    "What every failure of dubcore is. `kind` names it, for programs; `hint` says what to do about that kind, and `retryable`
+whether the same call may succeed later with nothing else changed. The cause, where there is one, is `__cause__`."
+);
 
 /// The one table of kinds and classes.
 macro_rules! kinds {
@@ -19,7 +27,8 @@ macro_rules! kinds {
                 // A kind newer than this table: the base class, with the kind's own name.
                 _ => Error::new_err(error.report()),
             };
-            match raised.value(py).setattr("kind", error.kind().as_str()) {
+            raised.set_cause(py, error.source().map(|found| cause(py, found)));
+            match describe(raised.value(py), error.kind()) {
                 Ok(()) => raised,
                 Err(e) => e,
             }
@@ -32,23 +41,56 @@ macro_rules! kinds {
                 () => ErrorKind::Internal,
             };
             let name = raised.get_type(py).name().map_or_else(|_| "an exception".into(), |n| n.to_string());
-            dubcore::Error::new(kind, format!("{who} raised {name}: {}", raised.value(py)))
+            let error = dubcore::Error::new(kind, format!("{who} raised {name}"));
+            error.with_source(Raised(raised.clone_ref(py), raised.value(py).to_string()))
         }
 
         /// Adds the classes to the module, each with its kind.
         pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
             let py = m.py();
             let base = py.get_type::<Error>();
-            base.setattr("kind", ErrorKind::Internal.as_str())?;
+            describe(&base, ErrorKind::Internal)?;
             m.add("Error", base)?;
             $(
                 let class = py.get_type::<$class>();
-                class.setattr("kind", ErrorKind::$kind.as_str())?;
+                describe(&class, ErrorKind::$kind)?;
                 m.add(stringify!($class), class)?;
             )*
             Ok(())
         }
     };
+}
+
+/// What a kind means, on a class or an exception.
+fn describe(on: &Bound<'_, PyAny>, kind: ErrorKind) -> PyResult<()> {
+    on.setattr("kind", kind.as_str())?;
+    on.setattr("hint", kind.hint())?;
+    on.setattr("retryable", kind.is_retryable())
+}
+
+/// An exception of a Python object's, as a cause.
+#[derive(Debug, thiserror::Error)]
+#[error("{1}")]
+struct Raised(PyErr, String);
+
+/// The exception that stands for a cause: itself if it was one, else the nearest of Python's.
+fn cause(py: Python<'_>, found: &(dyn StdError + 'static)) -> PyErr {
+    if let Some(Raised(raised, _)) = found.downcast_ref() {
+        return raised.clone_ref(py);
+    }
+    if let Some(error) = found.downcast_ref::<dubcore::Error>() {
+        return to_py(py, error);
+    }
+    let raised = match found.downcast_ref::<std::io::Error>() {
+        Some(io) => match io.raw_os_error() {
+            // With the number Python finds the fitting class: FileNotFoundError, PermissionError, ...
+            Some(number) => PyOSError::new_err((number, io.to_string())),
+            None => PyOSError::new_err(io.to_string()),
+        },
+        None => PyRuntimeError::new_err(found.to_string()),
+    };
+    raised.set_cause(py, found.source().map(|next| cause(py, next)));
+    raised
 }
 
 kinds! {

@@ -226,6 +226,18 @@ impl Factory {
         to_object(py, status)
     }
 
+    /// The models that are on this machine.
+    fn installed(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let found = py.detach(|| self.0.installed());
+        to_object(py, found)
+    }
+
+    /// The folder of the hub's models, if there can be one, and the address that they come from.
+    fn hub(&self) -> (Option<PathBuf>, String) {
+        let hub = self.0.hub();
+        (hub.folder().ok(), hub.address())
+    }
+
     fn health(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let health = py.detach(|| self.0.health());
         to_object(py, health)

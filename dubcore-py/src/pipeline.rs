@@ -7,7 +7,7 @@ use dubcore::{DubModels, DubRequest, Dubber, Error, ErrorKind, Job, ModelRef, Ou
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::audio::Audio;
+use crate::audio::{Audio, Given};
 use crate::call::{Call, Control, Ticket, lock};
 use crate::error::to_py;
 use crate::factory::{Factory, Load, loads, seconds, to_object};
@@ -41,6 +41,19 @@ struct Request {
     speaking: Speaking,
 }
 
+/// The models of a dub, by name.
+fn models(
+    py: Python<'_>,
+    stt: Option<String>,
+    translator: Option<String>,
+    tts: Option<String>,
+    load: Load,
+) -> PyResult<DubModels> {
+    let name = |model: Option<String>| model.map(|m| m.parse::<ModelRef>()).transpose().map_err(|e| to_py(py, &e));
+    let models = DubModels::default().stt(name(stt)?).translator(name(translator)?).tts(name(tts)?);
+    Ok(models.load(load.options(py)?))
+}
+
 #[pymethods]
 impl Pipeline {
     /// Of stages that are there already.
@@ -64,13 +77,38 @@ impl Pipeline {
         load: Load,
         control: Control,
     ) -> PyResult<Call> {
-        let name = |model: Option<String>| model.map(|m| m.parse::<ModelRef>()).transpose().map_err(|e| to_py(py, &e));
-        let models = DubModels::default().stt(name(stt)?).translator(name(translator)?).tts(name(tts)?);
-        let models = models.load(load.options(py)?);
+        let models = models(py, stt, translator, tts, load)?;
         let (from, to) = (source.map(|code| lang(py, code)).transpose()?, lang(py, target)?);
         let factory = factory.get().0.clone();
         let work = move |job: &Job| Dubber::from_factory(&factory, &models, from, to, job);
         Call::start(py, control.ticket()?, work, |py, dubber| Ok(Py::new(py, Self(dubber))?.into_any()))
+    }
+
+    /// How long the engine itself takes for a dub.
+    #[staticmethod]
+    #[expect(clippy::too_many_arguments, reason = "the Python half names them all")]
+    fn benchmark(
+        audio: &Bound<'_, PyAny>,
+        factory: &Bound<'_, Factory>,
+        stt: Option<String>,
+        translator: Option<String>,
+        tts: Option<String>,
+        target: &str,
+        load: Load,
+        iterations: usize,
+        control: Control,
+    ) -> PyResult<Call> {
+        let py = audio.py();
+        let (models, to) = (models(py, stt, translator, tts, load)?, lang(py, target)?);
+        let (given, factory) = (Given::extract(audio)?, factory.get().0.clone());
+        let work = move |job: &Job| Dubber::benchmark(&factory, &models, &given.decode(job)?, to, iterations, job);
+        Call::start(py, control.ticket()?, work, |py, found| {
+            let (median, factor) = (found.median().as_secs_f64(), found.real_time_factor());
+            let value = to_object(py, found)?;
+            value.bind(py).set_item("median", median)?;
+            value.bind(py).set_item("real_time_factor", factor)?;
+            Ok(value)
+        })
     }
 
     fn start(&self, media: &Bound<'_, PyAny>, request: Request, control: Control) -> PyResult<Call> {

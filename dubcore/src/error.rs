@@ -5,12 +5,23 @@
 //! reported to every caller that waited for it.
 
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 
 /// The result of everything in this library that can fail.
 pub type Result<T> = std::result::Result<T, Error>;
 
-type Source = Arc<dyn std::error::Error + Send + Sync>;
+/// A shared cause. `Arc` is an error itself, and as such would hide from `downcast_ref` what it holds.
+#[derive(Clone)]
+struct Source(Arc<dyn std::error::Error + Send + Sync>);
+
+impl Deref for Source {
+    type Target = dyn std::error::Error + Send + Sync;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.0
+    }
+}
 
 /// What went wrong, for programs. New kinds may be added.
 #[non_exhaustive]
@@ -73,6 +84,28 @@ impl ErrorKind {
         }
     }
 
+    /// What to do about it in general. What exactly was wrong, and often what to do about that, is in the message.
+    pub const fn hint(self) -> &'static str {
+        match self {
+            Self::InvalidArgument => "pass a value within the range that the message names",
+            Self::UnsupportedLanguage => "check the code, or name models that speak the language",
+            Self::UnsupportedMedia => "convert the media, to WAV or FLAC say, with another tool",
+            Self::CorruptMedia => "get the file again from where it came from: it is damaged or incomplete",
+            Self::LimitExceeded => "split the input, or raise the limit where it is yours to raise",
+            Self::Io => "check the path, its permissions and the free space",
+            Self::ModelNotFound => "check the model's name; set HF_TOKEN for one that is not everyone's, or preload it where there is a network",
+            Self::ModelCorrupt => "delete the model's folder and fetch it again",
+            Self::ModelIncompatible => "choose a model of an architecture that this build runs, with weights in safetensors",
+            Self::OutOfMemory => "run fewer calls at once, unload models, choose a smaller one, or give the process more memory",
+            Self::DeviceUnavailable => "choose another device, or let it be chosen",
+            Self::Network => "try again: what was fetched is kept; see to the network or the proxy",
+            Self::Busy => "try again later, or allow longer queues or more calls at once",
+            Self::Cancelled => "nothing is wrong: somebody asked for it",
+            Self::DeadlineExceeded => "allow more time, or give it less to do",
+            Self::Internal => "report it with its message: it is a defect of the library, the model or a stage of the host's own",
+        }
+    }
+
     /// Whether the same call may succeed later with nothing else changed.
     pub const fn is_retryable(self) -> bool {
         matches!(self, Self::Busy | Self::Network | Self::OutOfMemory | Self::Io | Self::DeadlineExceeded)
@@ -104,7 +137,7 @@ impl Error {
     /// Attaches the cause, which [`std::error::Error::source`] returns.
     #[must_use]
     pub fn with_source(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
-        self.source = Some(Arc::new(source));
+        self.source = Some(Source(Arc::new(source)));
         self
     }
 
@@ -157,5 +190,7 @@ mod tests {
         assert_eq!(e.report(), "cannot read a.wav: disk on fire");
         assert_eq!(e.clone().kind(), ErrorKind::Io);
         assert_eq!(format!("{e:?}"), "io: cannot read a.wav: disk on fire");
+        let cause = std::error::Error::source(&e).and_then(|c| c.downcast_ref::<std::io::Error>());
+        assert_eq!(cause.map(std::io::Error::kind), Some(std::io::ErrorKind::Other), "the cause is what it was");
     }
 }

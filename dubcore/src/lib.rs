@@ -95,7 +95,7 @@ pub use pipeline::{
     dub_file,
 };
 pub use runtime::{Job, Progress};
-pub use source::{HubOptions, ModelRef};
+pub use source::{HubOptions, Installed, ModelRef};
 pub use stage::{
     Fallback, FellBack, Metadata, Segment, Speech, StageInfo, Stt, SttOptions, Task, Transcript, TranslateOptions, Translation,
     Translator, Tts, TtsOptions, Word,

@@ -4,6 +4,7 @@ mod blob;
 #[cfg(feature = "hub")]
 mod fetch;
 mod hub;
+mod installed;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -21,6 +22,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 pub(crate) use blob::{Blob, Reading};
 pub use hub::HubOptions;
+pub use installed::Installed;
 
 /// Names a model.
 ///

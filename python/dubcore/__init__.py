@@ -8,10 +8,27 @@ True
 Whole dubs are `dub` and `Pipeline`; the stages by themselves `Stt`, `Translator` and `Tts`; models live in a `Factory`. Every
 call may be made from any thread and lets other Python threads run; those that take long have an awaitable twin whose name
 begins with an a, and take `timeout`, `cancel` and `progress`. Ctrl-C stops a call with KeyboardInterrupt. What fails raises a
-subclass of dubcore.Error, whose `kind` names what went wrong.
+subclass of dubcore.Error, whose `kind` names what went wrong, `hint` what to do about it, and `retryable` whether trying again
+may do.
 """
 
-from ._api import Dub, Factory, Media, Pipeline, Run, Stt, Translator, Tts, adub, dub, load_audio, register_stt, register_translator, register_tts
+from ._api import (
+    Dub,
+    Factory,
+    Media,
+    Pipeline,
+    Run,
+    Stt,
+    Translator,
+    Tts,
+    adub,
+    benchmark,
+    dub,
+    load_audio,
+    register_stt,
+    register_translator,
+    register_tts,
+)
 from ._dubcore import (
     Audio,
     BusyError,
@@ -34,11 +51,12 @@ from ._dubcore import (
     UnsupportedMediaError,
     __version__,
 )
-from ._helpers import limited, retrying
-from ._results import FellBack, Info, Line, Metadata, Progress, Segment, Speech, Transcript, Translation, Word
+from ._helpers import limited, progress_bar, retrying
+from ._results import Benchmark, FellBack, Info, Line, Metadata, Progress, Segment, Speech, Transcript, Translation, Word
 
 __all__ = [
     "Audio",
+    "Benchmark",
     "BusyError",
     "CancelToken",
     "CancelledError",
@@ -76,9 +94,11 @@ __all__ = [
     "UnsupportedMediaError",
     "Word",
     "adub",
+    "benchmark",
     "dub",
     "load_audio",
     "limited",
+    "progress_bar",
     "register_stt",
     "register_translator",
     "register_tts",

@@ -9,7 +9,6 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import dubcore
@@ -129,26 +128,10 @@ def _speak(args: argparse.Namespace) -> tuple[Any, list[str]]:
     return {**said.to_dict(), "file": args.out, "duration": said.audio.duration}, [f"{args.out}: {said.audio.duration:.2f} s"]
 
 
-def _cache() -> Path:
-    """The folder that the clients of the Hugging Face hub share."""
-    if folder := os.environ.get("HF_HUB_CACHE"):
-        return Path(folder)
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("HF_HOME") or Path(cache) / "huggingface") / "hub"
-
-
 def _models(_: argparse.Namespace) -> tuple[Any, list[str]]:
-    found = [{"model": name, "type": None, "where": "embedded", "runs": True} for name in _dubcore.embedded_models()]
-    known = {"whisper", "marian", "vits"}
-    for config in sorted(_cache().glob("models--*/snapshots/*/config.json")):
-        try:
-            kind = json.loads(config.read_text()).get("model_type")
-        except (OSError, ValueError, AttributeError):
-            continue
-        name = "/".join(config.parents[2].name.split("--")[1:])
-        weights = any((config.parent / f).exists() for f in ("model.safetensors", "model.safetensors.index.json"))
-        found.append({"model": name, "type": kind, "where": str(config.parent), "runs": kind in known and weights})
-    text = [f"{m['model']:32} {m['where']}{'' if m['runs'] else '  (cannot be run)'}" for m in found]
+    found = dubcore.Factory.default().installed()
+    why = "  (cannot be run: another architecture, or no weights in safetensors)"
+    text = [f"{m['model']:32} {m['model_type'] or '':8} {m['folder'] or 'embedded'}{'' if m['runs'] else why}" for m in found]
     return found, text
 
 
@@ -168,14 +151,16 @@ def _doctor(args: argparse.Namespace) -> tuple[Any, list[str]]:
     known = f"{free / 1e9:.1f} GB available of {memory['limit'] / 1e9:.1f}" if free and memory["limit"] else "not known"
     tell("memory", free is None or free > 500e6, known, "the embedded models take 0.3 GB: free some, or raise the container's limit")
     tell("GPU", True, "this build runs on the processor")
-    cache = _cache()
-    folder = next(p for p in (cache, *cache.parents) if p.exists())
-    writable = os.access(folder, os.W_OK)
-    tell("models' folder", writable, f"{cache}{'' if cache.exists() else ' (not there yet)'}", "it cannot be written: set HF_HOME")
-    space = shutil.disk_usage(folder).free
-    tell("disk", space > 2e9, f"{space / 1e9:.1f} GB free there", "large models take gigabytes: free some, or set HF_HOME")
+    cache, endpoint = dubcore.Factory.default()._native.hub()
+    if cache is None:
+        tell("models' folder", False, "the user has no home", "set HF_HOME")
+    else:
+        folder = next(p for p in (cache, *cache.parents) if p.exists())
+        writable, there = os.access(folder, os.W_OK), "" if cache.exists() else " (not there yet)"
+        tell("models' folder", writable, f"{cache}{there}", "it cannot be written: set HF_HOME")
+        space = shutil.disk_usage(folder).free
+        tell("disk", space > 2e9, f"{space / 1e9:.1f} GB free there", "large models take gigabytes: free some, or set HF_HOME")
     offline = not dubcore.Factory.default().health()["security"]["downloads"]
-    endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
     if offline:
         tell("hub", True, "HF_HUB_OFFLINE: nothing is fetched")
     else:
@@ -213,8 +198,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         value, text = args.run(args)
     except dubcore.Error as e:
         if args.json:
-            print(json.dumps({"error": str(e), "kind": e.kind}))
-        print(f"dubcore: error ({e.kind}): {e}", file=sys.stderr)
+            print(json.dumps({"error": str(e), "kind": e.kind, "hint": e.hint, "retryable": e.retryable}))
+        print(f"dubcore: error ({e.kind}): {e}\n{e.hint}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("dubcore: interrupted", file=sys.stderr)

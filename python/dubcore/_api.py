@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from os import PathLike, fspath
+from contextlib import suppress
+from os import PathLike, fsencode, fspath
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal, Self, TypeAlias, TypedDict, Unpack
@@ -12,7 +12,7 @@ from typing import IO, Any, Literal, Self, TypeAlias, TypedDict, Unpack
 from . import _dubcore
 from ._calls import Control, awaited, control, filled, first_error
 from ._dubcore import Audio
-from ._results import Info, Line, Progress, Speech, Transcript, Translation
+from ._results import Benchmark, Info, Line, Progress, Speech, Transcript, Translation
 
 Media: TypeAlias = str | PathLike[str] | bytes | IO[bytes] | Audio
 """Media: a path, the bytes of a file, a file open for reading, or sound."""
@@ -213,6 +213,16 @@ class Factory:
     def status(self) -> dict[str, Any]:
         """What is loaded, how much memory there is, how calls went."""
         found: dict[str, Any] = self._native.status()
+        return found
+
+    def stats(self) -> dict[str, Any]:
+        """Loads, evictions, calls and remembered results, counted since the beginning; a part of `status`."""
+        status = self.status()
+        return {name: status[name] for name in ("loads", "evictions", "calls", "results")}
+
+    def installed(self) -> list[dict[str, Any]]:
+        """The models that are on this machine, and whether this build runs them: embedded, in `models_dir`, in the hub's cache."""
+        found: list[dict[str, Any]] = self._native.installed()
         return found
 
     def health(self) -> dict[str, Any]:
@@ -542,11 +552,13 @@ class Pipeline:
 
 def _stem(media: Media) -> str:
     named = media if isinstance(media, (str, PathLike)) else getattr(media, "name", None)
-    return Path(fspath(named)).stem if isinstance(named, (str, PathLike)) else "dub"
+    stem = Path(fspath(named)).stem if isinstance(named, (str, PathLike)) else "dub"
+    # The texts name their files in UTF-8, whatever the system takes.
+    return fsencode(stem).decode(errors="replace")
 
 
-class DubModels(LoadOptions, DubOptions, total=False):
-    """What may be asked of `dub`: how the models are loaded, and of the dub."""
+class NamedModels(LoadOptions, total=False):
+    """The models of a dub, and how they are loaded."""
 
     stt: str | None
     """The recogniser; None for an embedded one."""
@@ -558,14 +570,28 @@ class DubModels(LoadOptions, DubOptions, total=False):
     """Where they are loaded; None for the process's own."""
 
 
-def _models(to: str, options: dict[str, Any]) -> _dubcore.Call:
-    """Begins to load the models of a dub; leaves the dub's own options."""
+class DubModels(NamedModels, DubOptions, total=False):
+    """What may be asked of `dub`: of which models, and of the dub."""
+
+
+class BenchmarkOptions(NamedModels, Control, total=False):
+    """What may be asked of `benchmark`."""
+
+
+def _named(options: dict[str, Any]) -> tuple[tuple[_dubcore.Factory, Any, Any, Any], dict[str, Any]]:
+    """Takes out of a dub's options what names its models, and how they are loaded."""
     factory = _factory(options.pop("factory", None))
     stt, translator, tts = (options.pop(name, None) for name in ("stt", "translator", "tts"))
     load = filled(_LOAD, {name: options.pop(name) for name in list(options) if name in _LOAD})
+    return (factory, stt, translator, tts), load
+
+
+def _models(to: str, options: dict[str, Any]) -> _dubcore.Call:
+    """Begins to load the models of a dub; leaves the dub's own options."""
+    named, load = _named(options)
     asked = {"timeout": options.get("timeout"), "cancel": options.get("cancel"), "progress": None}
     from_ = options.get("from_") or options.get("language")
-    return _dubcore.Pipeline.load(factory, stt, translator, tts, from_, to, load, asked)
+    return _dubcore.Pipeline.load(*named, from_, to, load, asked)
 
 
 def _of(native: _dubcore.Pipeline) -> Pipeline:
@@ -587,40 +613,73 @@ def dub(media: Media, *, to: str, out: str | PathLike[str] | None = None, **opti
     """
     rest: dict[str, Any] = dict(options)
     pipeline = _of(_models(to, rest).result())
-    with _folder(out):
-        run = pipeline.start(media, to=to, output=_target(media, to, out), keep=out is None, **rest)
-        return _saved(run._finish(run._native.finish(True).result()), out)
+    with _Folder(out) as folder:
+        folder.last = pipeline._start(media, to, _target(media, to, out), out is None, rest)
+        run = Run(folder.last.result(), _stem(media))
+        folder.last = run._native.finish(True)
+        return _saved(run._finish(folder.last.result()), out)
 
 
 async def adub(media: Media, *, to: str, out: str | PathLike[str] | None = None, **options: Unpack[DubModels]) -> Dub:
     """As `dub`, awaited: cancelling the task cancels the dub."""
     rest: dict[str, Any] = dict(options)
     pipeline = _of(await awaited(_models(to, rest)))
-    with _folder(out):
-        run = await pipeline.astart(media, to=to, output=_target(media, to, out), keep=out is None, **rest)
-        return _saved(run._finish(await awaited(run._native.finish(True))), out)
+    with _Folder(out) as folder:
+        folder.last = pipeline._start(media, to, _target(media, to, out), out is None, rest)
+        run = Run(await awaited(folder.last), _stem(media))
+        folder.last = run._native.finish(True)
+        return _saved(run._finish(await awaited(folder.last)), out)
 
 
-@contextmanager
-def _folder(out: str | PathLike[str] | None) -> Iterator[None]:
-    """Makes a directory, and takes away again what was made of it if that fails."""
-    if out is None:
-        yield
-        return
-    path = Path(out)
-    try:
-        new = [folder for folder in (path, *path.parents) if not folder.exists()]
-        path.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as e:
-        raise _dubcore.IoError(f"cannot make the folder {path}: {e}") from e
-    try:
-        yield
-    except BaseException:
-        for folder in new:
+def benchmark(audio: Media, *, to: str, iterations: int = 3, **options: Unpack[BenchmarkOptions]) -> Benchmark:
+    """Dubs `audio` once and then `iterations` times more, keeping nothing, and says how long that took: to choose a machine, or
+    settings, by. No result comes from a cache or goes into one, and Python has no part in it.
+
+    >>> dubcore.benchmark("examples/media/kitchen.wav", to="es", iterations=1).real_time_factor < 10
+    True
+    """
+    rest: dict[str, Any] = dict(options)
+    asked = control(rest)
+    named, load = _named(rest)
+    filled({}, rest)
+    return Benchmark._of(_dubcore.Pipeline.benchmark(audio, *named, to, load, iterations, asked).result())
+
+
+class _Folder:
+    """A directory that is made if need be, and taken away again if what is done in it fails."""
+
+    __slots__ = ("last", "_new")
+
+    last: _dubcore.Call | None
+    """What may still write into it when somebody gives up waiting."""
+
+    def __init__(self, out: str | PathLike[str] | None) -> None:
+        self.last, self._new = None, list[Path]()
+        if out is None:
+            return
+        path = Path(out)
+        try:
+            self._new = [folder for folder in (path, *path.parents) if not folder.exists()]
+            path.mkdir(parents=True, exist_ok=True)
+        except (OSError, ValueError) as e:
+            raise _dubcore.IoError(f"cannot make the folder {path}: {e}") from e
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if error is None:
+            return
+        if self.last is None:
+            self._remove()
+        else:
+            self.last.on_end(self._remove)
+
+    def _remove(self) -> None:
+        for folder in self._new:
             # Only where nothing else came into it meanwhile.
             with suppress(OSError):
                 folder.rmdir()
-        raise
 
 
 def _saved(made: Dub, out: str | PathLike[str] | None) -> Dub:

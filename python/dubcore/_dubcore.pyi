@@ -42,9 +42,12 @@ __all__ = [
 __version__: str
 
 class Error(Exception):
-    """What every failure of dubcore is. `kind` names it, for programs."""
+    """What every failure of dubcore is. `kind` names it, for programs; `hint` says what to do about that kind, and `retryable`
+    whether the same call may succeed later with nothing else changed. The cause, where there is one, is `__cause__`."""
 
     kind: str
+    hint: str
+    retryable: bool
 
 class InvalidArgumentError(Error): ...
 class UnsupportedLanguageError(Error): ...
@@ -145,6 +148,8 @@ class Factory:
     def clear_cache(self) -> None: ...
     def status(self) -> Any: ...
     def health(self) -> Any: ...
+    def installed(self) -> Any: ...
+    def hub(self) -> tuple[Path | None, str]: ...
     def metrics(self) -> str: ...
 
 @final
@@ -184,6 +189,18 @@ class Pipeline:
         source: str | None,
         target: str,
         load: dict[str, Any],
+        control: dict[str, Any],
+    ) -> Call: ...
+    @staticmethod
+    def benchmark(
+        audio: Any,
+        factory: Factory,
+        stt: str | None,
+        translator: str | None,
+        tts: str | None,
+        target: str,
+        load: dict[str, Any],
+        iterations: int,
         control: dict[str, Any],
     ) -> Call: ...
     def start(self, media: Any, request: dict[str, Any], control: dict[str, Any]) -> Call: ...

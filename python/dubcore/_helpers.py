@@ -1,13 +1,37 @@
-"""For stages of one's own that ask a service: trying again, and not asking too often."""
+"""Around calls: a bar that shows how far one is; and for stages of one's own that ask a service, trying again and not asking
+too often."""
 
 from __future__ import annotations
 
 import inspect
-import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
+
+from ._results import Progress
+
+@contextmanager
+def progress_bar(**options: Any) -> Iterator[Callable[[Progress], None]]:
+    """A bar of the package tqdm, which has to be installed, for a call's `progress`; the options are tqdm's.
+
+    >>> with dubcore.progress_bar(desc="kitchen", disable=True) as bar:
+    ...     made = dubcore.dub("examples/media/kitchen.wav", to="es", progress=bar)
+    """
+    try:
+        from importlib import import_module
+
+        make = import_module("tqdm.auto").tqdm
+    except ImportError as e:
+        raise ImportError("progress_bar needs the package tqdm: pip install tqdm") from e
+    with make(**{"total": 1.0, "bar_format": "{l_bar}{bar}| {elapsed}<{remaining}", **options}) as bar:
+
+        def show(progress: Progress) -> None:
+            bar.update(progress.fraction - bar.n)
+
+        yield show
+
 
 METHODS = ("transcribe", "translate", "synthesize")
 
@@ -51,6 +75,9 @@ def retrying(
         raise ValueError(f"tries={tries}: use 1 at least")
 
     def through(once: Callable[[], Any]) -> Any:
+        # Not at the top: the import of the package has to be quick.
+        import random
+
         pause = wait
         for _ in range(tries - 1):
             try:

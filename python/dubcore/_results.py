@@ -239,6 +239,30 @@ class Info(Result):
 
 
 @dataclass(frozen=True, slots=True)
+class Benchmark(Result):
+    """How long dubs of one sound took; times in seconds."""
+
+    audio_duration: float
+    """Length of the sound."""
+    load: float
+    """Until the models were loaded, which is next to nothing where they were before."""
+    first: float
+    """The first dub, for which memory is taken and caches fill."""
+    runs: list[float]
+    """Each of those after it."""
+    median: float
+    """Their median."""
+    real_time_factor: float
+    """The median by the length of the sound."""
+    stages: dict[str, float]
+    """What each stage took in them, on average."""
+    models: list[str]
+    """The models: recogniser, translator, voice."""
+    memory: dict[str, int | None]
+    """The process's memory afterwards, in bytes."""
+
+
+@dataclass(frozen=True, slots=True)
 class Progress(Result):
     """How far a call is."""
 

@@ -45,6 +45,8 @@ def test_models_and_doctor(tmp_path):
     snapshot = tmp_path / "hub" / "models--owner--name" / "snapshots" / "abc"
     snapshot.mkdir(parents=True)
     (snapshot / "config.json").write_text('{"model_type": "whisper"}')
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("abc")
     home = os.environ | {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
     found = {m["model"]: m["runs"] for m in json.loads(run("models", "--json", env=home).stdout)}
     assert found == {"micro/mt-en-es": True, "micro/stt-en": True, "micro/tts-es": True, "owner/name": False}
@@ -75,7 +77,8 @@ def test_what_goes_wrong_has_its_status(args, status, said):
     done = run(*args)
     assert done.returncode == status and said in done.stderr and done.stdout == ""
     if status == 1:
-        assert json.loads(run(*args, "--json").stdout)["kind"] in said
+        told = json.loads(run(*args, "--json").stdout)
+        assert told["kind"] in said and told["hint"] in done.stderr and isinstance(told["retryable"], bool)
 
 
 def test_ctrl_c_ends_it(tmp_path):

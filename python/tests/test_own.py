@@ -72,8 +72,12 @@ def test_what_it_does_wrong_is_an_error_of_that_text():
         ("nan", dubcore.InvalidArgumentError, "finite"),
         ("busy", dubcore.BusyError, "come back later"),
     ):
-        with pytest.raises(error, match=said):
+        with pytest.raises(error, match=said) as raised:
             voice.synthesize([text])
+        # What it raised itself is the cause, with where it was raised.
+        cause = raised.value.__cause__
+        assert text != "raise" or (isinstance(cause, ZeroDivisionError) and cause.__traceback__ is not None)
+        assert text != "busy" or (type(cause) is dubcore.BusyError and raised.value.retryable)
     for kind, stage, error in (("tts", object(), TypeError), ("stt", Bad(), TypeError), ("song", Bad(), ValueError)):
         with pytest.raises(error):
             factory.register("own/x", kind, stage)

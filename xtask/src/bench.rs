@@ -6,10 +6,14 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+use crate::python;
 use crate::shell::{Project, output, run as build, watch};
 
 /// The suites, in the order of the table. Each is a process of its own, so that its memory is its own.
-const SUITES: [&str; 6] = ["sound", "micro", "micro-dub", "server", "real", "real-dub"];
+const SUITES: [&str; 7] = ["sound", "micro", "micro-dub", "server", "real", "real-dub", PYTHON];
+
+/// The one that is a program in Python.
+const PYTHON: &str = "python";
 
 /// Where the table is kept, and what it stands between.
 const PLACE: &str = "docs/performance.md";
@@ -27,7 +31,11 @@ pub(crate) fn run(project: &Project, named: &[String], write: bool) -> Result<()
     let machine = machine(project)?;
     let (mut rows, mut notes) = (Vec::new(), Vec::new());
     for suite in SUITES.iter().filter(|s| named.is_empty() || named.iter().any(|n| n == *s)) {
-        let (status, lines) = watch(project.command(&program).arg("measure").arg(suite))?;
+        let mut measure = match *suite {
+            PYTHON => python::bench(project)?,
+            _ => project.command(&program),
+        };
+        let (status, lines) = watch(measure.arg("measure").arg(suite))?;
         ensure!(status.success(), "the benchmark {suite} failed ({status})");
         for line in &lines {
             if let Some(row) = line.strip_prefix("row ") {

@@ -40,7 +40,7 @@ enum Task {
         /// Put the table into docs/performance.md.
         #[arg(long)]
         write: bool,
-        /// Only these: sound, micro, micro-dub, server, real, real-dub.
+        /// Only these: sound, micro, micro-dub, server, real, real-dub, python.
         suites: Vec<String>,
     },
     /// Write a model with random weights and the shape of a published checkpoint: whisper-base, opus-mt or mms-tts.
@@ -97,6 +97,13 @@ const GROUPS: &[Group] = &[
     Group { name: "coverage", about: "lines that the tests reach", long: true, needs: &[Needs::Gcc], run: coverage::coverage },
     Group { name: "fuzz", about: "the fuzzers, each a million inputs", long: true, needs: &[Needs::Gcc], run: fuzz::fuzz },
     Group { name: "programme", about: "two hours in bounded memory", long: true, needs: &[Needs::Gcc], run: hours::programme },
+    Group {
+        name: "hosts",
+        about: "Python: the source distribution; threads, forks, exits, leaks",
+        long: true,
+        needs: &[Needs::Gcc, Needs::Python],
+        run: python::long,
+    },
     Group { name: "cancel", about: "dubs and loads are cancelled", long: true, needs: &[Needs::Gcc], run: hours::cancel },
 ];
 

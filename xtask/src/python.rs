@@ -1,8 +1,9 @@
-//! The group `python`: the wheel is built, installed into an environment of its own, and tested there.
+//! The groups `python` and `hosts`: the wheel is built, installed into an environment of its own, and tested there.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::Tally;
 use crate::shell::{Project, output, run, watch};
@@ -13,24 +14,74 @@ const REQUIREMENTS: &str = "python/requirements-test.txt";
 pub(crate) fn test(project: &Project) -> Result<Tally> {
     let bin = environment(project)?;
     warn_of_double_builds(project)?;
+    // The dev profile shares the dependencies with the Rust tests, and optimises them: see Cargo.toml.
+    let wheel = wheel(project, &bin, "dev")?;
+    install(project, &bin, &wheel)?;
+    let mut tally = pytest(project, &bin, &["python/tests"])?;
+    tally.check("every call works in an environment with nothing else", bare(project, &wheel).is_ok());
+    Ok(tally)
+}
 
-    // The dev profile, which shares the dependencies with the Rust tests (and optimises them, see Cargo.toml).
+/// What goes wrong once in a while, many times over; and the package as it is given away: a wheel that is built from the
+/// source distribution, as where no wheel fits.
+pub(crate) fn long(project: &Project) -> Result<Tally> {
+    let bin = environment(project)?;
+    let sources = project.scratch("sdist")?;
+    run(project.command(bin.join("maturin")).args(["sdist", "--out"]).arg(&sources))?;
     let wheels = project.scratch("wheels")?;
-    run(project
-        .command(bin.join("maturin"))
-        .args(["build", "--profile", "dev", "--compatibility", "linux", "--interpreter"])
-        .arg(bin.join("python"))
-        .arg("--out")
-        .arg(&wheels))?;
-    let wheel = std::fs::read_dir(&wheels)?.next().context("maturin built no wheel")??.path();
-    run(project.command(bin.join("pip")).args(["install", "--quiet", "--no-deps", "--force-reinstall"]).arg(wheel))?;
+    let built = ["wheel", "--quiet", "--no-deps", "--wheel-dir"];
+    run(project.command(bin.join("pip")).args(built).arg(&wheels).arg(only_file(&sources)?))?;
+    let wheel = only_file(&wheels)?;
+    install(project, &bin, &wheel)?;
+    let mut tally = pytest(project, &bin, &["-s", "--long", "python/tests/test_long.py"])?;
+    tally.check("every call works in an environment with nothing else", bare(project, &wheel).is_ok());
+    Ok(tally)
+}
 
-    let (status, lines) = watch(project.command(bin.join("pytest")).args(["-ra", "python/tests"]))?;
+/// The program that measures the package, and its interpreter, which has the wheel of the release profile.
+pub(crate) fn bench(project: &Project) -> Result<Command> {
+    let bin = environment(project)?;
+    let wheel = wheel(project, &bin, "release")?;
+    install(project, &bin, &wheel)?;
+    let mut command = project.command(bin.join("python"));
+    command.arg("benches/python/measure.py");
+    Ok(command)
+}
+
+fn wheel(project: &Project, bin: &Path, profile: &str) -> Result<PathBuf> {
+    let wheels = project.scratch("wheels")?;
+    let mut build = project.command(bin.join("maturin"));
+    build.args(["build", "--profile", profile, "--compatibility", "linux", "--interpreter"]).arg(bin.join("python"));
+    run(build.arg("--out").arg(&wheels))?;
+    only_file(&wheels)
+}
+
+fn only_file(folder: &Path) -> Result<PathBuf> {
+    let entry = std::fs::read_dir(folder)?.next().with_context(|| format!("nothing was put into {}", folder.display()))?;
+    Ok(entry?.path())
+}
+
+fn install(project: &Project, bin: &Path, wheel: &Path) -> Result<()> {
+    run(project.command(bin.join("pip")).args(["install", "--quiet", "--no-deps", "--force-reinstall"]).arg(wheel))
+}
+
+fn pytest(project: &Project, bin: &Path, args: &[&str]) -> Result<Tally> {
+    let (status, lines) = watch(project.command(bin.join("pytest")).arg("-ra").args(args))?;
     let tally = count(&lines);
     if !status.success() && tally.failed == 0 {
         bail!("pytest failed ({status}), but no test did: see above");
     }
     Ok(tally)
+}
+
+/// Makes every call once in a new environment that has the wheel and nothing else.
+fn bare(project: &Project, wheel: &Path) -> Result<()> {
+    let dir = project.scratch("bare")?;
+    run(project.command("python3").args(["-m", "venv"]).arg(&dir))?;
+    install(project, &dir.join("bin"), wheel)?;
+    let (status, lines) = watch(project.command(dir.join("bin/python")).arg("python/tests/calls.py"))?;
+    ensure!(status.success() && lines.len() > 10, "calls.py ended with {status}");
+    Ok(())
 }
 
 /// The `bin` of a virtual environment with exactly the pinned packages, made anew when they change.

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 use super::{Factory, Live};
+use crate::backends;
 use crate::device::DeviceMemory;
 use crate::error::{Error, ErrorKind};
-use crate::source::ModelRef;
+use crate::source::{HubOptions, Installed, ModelRef};
 
 /// Less free space than this is too little for results.
 const LITTLE_SPACE: u64 = 64 << 20;
@@ -89,6 +90,18 @@ pub struct Security {
 }
 
 impl Factory {
+    /// The models that are on this machine, so that they load without a network: the embedded ones, those in
+    /// [`FactoryBuilder::models_dir`](crate::FactoryBuilder::models_dir), and those in the hub's cache. Looks, and loads nothing.
+    pub fn installed(&self) -> Vec<Installed> {
+        let known: Vec<&str> = backends::ALL.iter().flat_map(|b| b.model_types).copied().collect();
+        self.shared.sources.installed(&known)
+    }
+
+    /// Where models of the hub come from, and where they are kept.
+    pub fn hub(&self) -> &HubOptions {
+        &self.shared.sources.hub
+    }
+
     /// Whether it can do its work. Looks, and loads nothing.
     pub fn health(&self) -> Health {
         let live = self.live();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hf_hub::{Cache, Repo, RepoType};
 
-use super::{Reading, Root, directory};
+use super::{ModelFiles, Reading, Root, directory};
 use crate::error::{Error, ErrorKind, Result};
 use crate::stage::setters;
 
@@ -76,7 +76,11 @@ impl HubOptions {
         cfg!(feature = "hub") && self.downloads.unwrap_or_else(|| !offline())
     }
 
-    fn folder(&self) -> Result<PathBuf> {
+    /// The folder of the hub's models: see [`HubOptions::cache`]. It may not be there yet.
+    ///
+    /// # Errors
+    /// `ModelNotFound` where nothing names one and the user has no home.
+    pub fn folder(&self) -> Result<PathBuf> {
         let shared = || env("HF_HUB_CACHE").map(PathBuf::from).or_else(|| Some(home()?.join("hub")));
         self.cache.clone().or_else(shared).ok_or_else(|| {
             let what = "the folder of the hub's models is not known, for the user has no home: set HF_HOME";
@@ -84,11 +88,16 @@ impl HubOptions {
         })
     }
 
+    /// The address of the server: see [`HubOptions::endpoint`].
+    pub fn address(&self) -> String {
+        let address = self.endpoint.clone().or_else(|| env("HF_ENDPOINT")).unwrap_or_else(|| "https://huggingface.co".into());
+        address.trim_end_matches('/').to_owned()
+    }
+
     #[cfg(feature = "hub")]
     fn server(&self) -> Result<Server> {
-        let endpoint = self.endpoint.clone().or_else(|| env("HF_ENDPOINT")).unwrap_or_else(|| "https://huggingface.co".into());
         Ok(Server {
-            endpoint: endpoint.trim_end_matches('/').to_owned(),
+            endpoint: self.address(),
             token: self.token.clone().or_else(|| env("HF_TOKEN")).or_else(token_of_the_clients).filter(|t| !t.is_empty()),
             timeout: match (self.timeout, env("HF_HUB_DOWNLOAD_TIMEOUT")) {
                 (Some(timeout), _) => timeout,
@@ -113,9 +122,11 @@ pub(super) fn find(id: &str, revision: Option<&str>, opts: &HubOptions, reading:
     let (cache, fetches) = (opts.folder()?, opts.downloads_allowed());
     let found = cached(&cache, id, revision)?;
     // Other clients fetch a file when they need it: what they left may be without weights.
-    let whole = found.as_ref().is_some_and(has_weights);
-    if let Some(found) = found.filter(|_| whole || !fetches) {
-        return Ok(found);
+    if let Some(found) = found {
+        let found = ModelFiles::new(id.to_owned(), found);
+        if !fetches || has_weights(&found) {
+            return Ok(found.root);
+        }
     }
     #[cfg(feature = "hub")]
     if fetches {
@@ -133,9 +144,9 @@ pub(super) fn find(id: &str, revision: Option<&str>, opts: &HubOptions, reading:
     Err(Error::new(ErrorKind::ModelNotFound, what))
 }
 
-fn has_weights(root: &Root) -> bool {
-    let Root::Directory { path, .. } = root else { return true };
-    ["model.safetensors", "model.safetensors.index.json"].iter().any(|file| path.join(file).exists())
+/// Whether there are weights that this library reads.
+pub(super) fn has_weights(files: &ModelFiles) -> bool {
+    ["model.safetensors", "model.safetensors.index.json"].iter().any(|file| files.has(file))
 }
 
 /// Looks in the folder that the hub's clients share.
