@@ -93,7 +93,9 @@ impl ErrorKind {
             Self::CorruptMedia => "get the file again from where it came from: it is damaged or incomplete",
             Self::LimitExceeded => "split the input, or raise the limit where it is yours to raise",
             Self::Io => "check the path, its permissions and the free space",
-            Self::ModelNotFound => "check the model's name; set HF_TOKEN for one that is not everyone's, or preload it where there is a network",
+            Self::ModelNotFound => {
+                "check the model's name; set HF_TOKEN for one that is not everyone's, or preload it where there is a network"
+            }
             Self::ModelCorrupt => "delete the model's folder and fetch it again",
             Self::ModelIncompatible => "choose a model of an architecture that this build runs, with weights in safetensors",
             Self::OutOfMemory => "run fewer calls at once, unload models, choose a smaller one, or give the process more memory",

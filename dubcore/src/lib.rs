@@ -63,6 +63,7 @@ mod lang;
 pub mod media;
 mod mix;
 mod nn;
+mod part;
 mod pipeline;
 mod process;
 mod runtime;

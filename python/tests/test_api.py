@@ -2,6 +2,7 @@
 
 import array
 import asyncio
+import inspect
 import io
 import json
 import os
@@ -333,6 +334,16 @@ def test_the_docstrings_are_true():
     for module in (dubcore, dubcore._api, dubcore._helpers):
         found = doctest.testmod(module, extraglobs={"dubcore": dubcore})
         assert found.failed == 0 and found.attempted > 0
+
+
+def test_everything_public_is_described():
+    import calls
+
+    for name in calls.public():
+        found = dubcore
+        for part in name.split("."):
+            found = getattr(found, part)
+        assert inspect.getdoc(found), name
 
 
 def test_the_page_of_examples_runs(tmp_path):

@@ -77,7 +77,6 @@ use crate::stage::setters;
 
 pub use decode::{Reader, decode};
 pub use stream::MonoStream;
-pub(crate) use wav::create_part;
 pub use wav::{WavFile, WavFormat, WavWriter, write_wav};
 
 /// Where media come from. Cloning is cheap.

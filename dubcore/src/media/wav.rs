@@ -1,13 +1,13 @@
 //! Writing WAV, so that a reader of the target never sees half a file.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufWriter, Cursor, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::audio::{Audio, RATES};
 use crate::error::{Error, ErrorKind, Result};
+use crate::part::Part;
 use crate::sync::Mutex;
 
 /// How a WAV file stores its samples.
@@ -49,11 +49,7 @@ pub struct WavWriter<T> {
 }
 
 /// The file behind a [`WavWriter`].
-pub struct WavFile {
-    part: PathBuf,
-    target: PathBuf,
-    renamed: bool,
-}
+pub struct WavFile(Part);
 
 enum Target {
     File(File),
@@ -123,9 +119,8 @@ impl WavWriter<WavFile> {
         let path = path.as_ref();
         let name = path.display().to_string();
         let spec = spec(channels, rate, format)?;
-        let (file, part) = create_part(path).map_err(|e| unwritable(&name, e))?;
-        let kind = WavFile { part, target: path.into(), renamed: false };
-        Self::build(Target::File(file), spec, format, name, kind)
+        let (file, part) = Part::create(path).map_err(|e| unwritable(&name, e))?;
+        Self::build(Target::File(file), spec, format, name, WavFile(part))
     }
 
     /// Completes the file and puts it in its place.
@@ -133,17 +128,15 @@ impl WavWriter<WavFile> {
     /// # Errors
     /// `Io` with the path. The target is as it was before, and the part is deleted.
     pub fn finish(self) -> Result<()> {
-        let Self { hound, shared, name, mut kind, format, channels, .. } = self;
+        let Self { hound, shared, name, kind: WavFile(part), format, channels, .. } = self;
         let finish = || {
             hound.finalize().map_err(into_io)?;
-            centre_mono(&mut shared.lock(), format, channels)?;
-            if let Target::File(file) = &*shared.lock() {
-                file.sync_all()?;
+            let mut target = shared.lock();
+            centre_mono(&mut target, format, channels)?;
+            match &*target {
+                Target::File(file) => part.place(file),
+                Target::Memory(_) => Err(io::Error::other("a file is in memory")),
             }
-            std::fs::rename(&kind.part, &kind.target)?;
-            kind.renamed = true;
-            sync_folder(&kind.target);
-            Ok(())
         };
         finish().map_err(|e| unwritable(&name, e))
     }
@@ -226,15 +219,6 @@ impl<T> std::fmt::Debug for WavWriter<T> {
     }
 }
 
-impl Drop for WavFile {
-    fn drop(&mut self) {
-        if !self.renamed {
-            // Nobody is left to tell if this fails.
-            let _ = std::fs::remove_file(&self.part);
-        }
-    }
-}
-
 /// Writes `audio` to `path` as WAV of one channel.
 ///
 /// # Errors
@@ -260,38 +244,6 @@ fn spec(channels: usize, rate: u32, format: WavFormat) -> Result<hound::WavSpec>
         }
         _ => Err(Error::argument(format!("{channels} channels: a WAV file has 1 to 256"))),
     }
-}
-
-/// Creates `NAME.part`, or `NAME.part-PID-COUNT` where another writer has that one: never a file that exists. To be renamed
-/// to `path`, which must be free or a file: a rename would put itself in the place of a device just as well.
-pub(crate) fn create_part(path: &Path) -> io::Result<(File, PathBuf)> {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let wrong = |what| Err(io::Error::new(io::ErrorKind::InvalidInput, what));
-    if path.file_name().is_none() {
-        return wrong("the path does not end in a file name");
-    }
-    // A folder cannot be renamed over, and is told then.
-    if path.symlink_metadata().is_ok_and(|there| !there.is_file() && !there.is_symlink() && !there.is_dir()) {
-        return wrong("what is there is not a file");
-    }
-    let mut suffix = ".part".to_owned();
-    loop {
-        let mut part = path.as_os_str().to_owned();
-        part.push(&suffix);
-        match OpenOptions::new().write(true).create_new(true).open(&part) {
-            Ok(file) => return Ok((file, part.into())),
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                suffix = format!(".part-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-            }
-            Err(e) => return Err(e),
-        }
-    }
-}
-
-/// Makes the new name last through a power cut, where folders can be synced at all; the file itself is safe by now.
-fn sync_folder(path: &Path) {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let _ = File::open(folder).and_then(|f| f.sync_all());
 }
 
 fn into_io(e: hound::Error) -> io::Error {
@@ -321,8 +273,8 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn a_full_disk_is_an_io_error() {
-        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let kind = WavFile { part: "/nowhere/a.wav.part".into(), target: "/nowhere/a.wav".into(), renamed: false };
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let kind = WavFile(Part::nowhere());
         let spec = spec(1, 8000, WavFormat::I16).unwrap();
         let mut writer = WavWriter::build(Target::File(full), spec, WavFormat::I16, "a.wav".into(), kind).unwrap();
         let e = match writer.write(&[0.0; 100_000]) {

@@ -1,6 +1,5 @@
 //! What a dub gives: its lines, and the files made of them.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use crate::audio::{Audio, Span};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fit::Fitted;
 use crate::lang::Lang;
-use crate::media::create_part;
+use crate::part::Part;
 use crate::stage::Segment;
 use crate::subtitle;
 
@@ -199,21 +198,15 @@ impl Dub {
         let track = self.track.iter().map(|track| (self.to, "wav", track.as_slice()));
         for (lang, ending, bytes) in texts.chain(track) {
             let path = dir.join(format!("{stem}.{lang}.{ending}"));
-            write_whole(&path, bytes)?;
+            write(&path, bytes)?;
             self.files.push(path);
         }
         Ok(())
     }
 }
 
-/// Writes a file so that a reader sees the old one or the whole new one.
-pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let failed = |e: std::io::Error| Error::new(ErrorKind::Io, format!("cannot write {}", path.display())).with_source(e);
-    let (mut file, part) = create_part(path).map_err(failed)?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| std::fs::rename(&part, path));
-    written.map_err(|e| {
-        // The error matters more than a leftover that cannot be removed.
-        let _ = std::fs::remove_file(&part);
-        failed(e)
-    })
+/// Writes a whole file.
+pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let failed = |e| Error::new(ErrorKind::Io, format!("cannot write {}", path.display())).with_source(e);
+    Part::write(path, bytes).map_err(failed)
 }

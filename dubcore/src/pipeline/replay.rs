@@ -20,7 +20,7 @@ use crate::media::{Input, Limits, WavFormat};
 use crate::mix::MixOptions;
 use crate::runtime::Job;
 
-use super::dub::{Dub, Line, StageTimes, write_whole};
+use super::dub::{Dub, Line, StageTimes, write};
 use super::{DubRequest, Dubber, Output, ScriptLine, run};
 
 /// A dub as it is remembered: complete, and with the sound of its lines.
@@ -251,7 +251,7 @@ impl Replay {
         let (mut track, mut files) = (None, Vec::new());
         match self.output {
             Output::File(path) if !cut_short => {
-                write_whole(&path, &parts.track)?;
+                write(&path, &parts.track)?;
                 files.push(path);
             }
             Output::Memory if !cut_short => track = Some(parts.track.clone()),

@@ -7,7 +7,6 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use hf_hub::{Repo, RepoType};
@@ -20,6 +19,7 @@ use ureq::{Agent, Body};
 use super::Reading;
 use super::hub::Server;
 use crate::error::{Error, ErrorKind, Result};
+use crate::part::Part;
 
 /// What is asked for at a time.
 const PART: u64 = 16 << 20;
@@ -91,7 +91,7 @@ pub(super) fn fetch(server: &Server, cache: &Path, id: &str, revision: &str, rea
         let name = repo.join("refs").join(revision);
         let parent = name.parent().unwrap_or(&repo);
         std::fs::create_dir_all(parent).map_err(|e| unwritable(parent, e))?;
-        replace(&name, |file| file.write_all(listing.sha.as_bytes()))?;
+        Part::write(&name, listing.sha.as_bytes()).map_err(|e| unwritable(&name, e))?;
     }
     Ok(())
 }
@@ -392,15 +392,6 @@ fn link(etag: &str, blob: &Path, name: &Path) -> Result<()> {
         Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => Err(unwritable(name, e)),
         _ => Ok(()),
     }
-}
-
-/// Writes a small file such that nobody ever sees half of it.
-fn replace(path: &Path, write: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<()> {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let own = format!("{}-{}.tmp", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-    let fresh = path.with_extension(own);
-    let written = File::create(&fresh).and_then(|mut file| write(&mut file)).and_then(|()| std::fs::rename(&fresh, path));
-    written.map_err(|e| unwritable(path, e))
 }
 
 fn unwritable(path: &Path, e: std::io::Error) -> Error {

@@ -115,7 +115,8 @@ mod tests {
         ];
         assert_eq!(told, wanted.map(|(name, kind, runs)| (name.to_string(), kind, runs)));
         assert!(found[2].folder.as_ref().unwrap().ends_with("snapshots/abc"));
-        let nowhere = Sources { models_dir: Some("/nowhere".into()), hub: HubOptions::default().cache(PathBuf::from("/nowhere")) };
+        let nowhere =
+            Sources { models_dir: Some("/nowhere".into()), hub: HubOptions::default().cache(PathBuf::from("/nowhere")) };
         let embedded = nowhere.installed(&["whisper", "marian", "vits"]);
         assert_eq!(embedded.len(), ModelRef::embedded().len());
         assert!(embedded.iter().all(|m| m.runs && m.folder.is_none()));

@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::key::Key;
 use crate::error::{Error, ErrorKind, Result};
+use crate::part::Part;
 use crate::sync::{AtomicU64, Ordering};
 
 /// The first bytes of every entry; the last one is the version of what follows.
@@ -42,11 +43,11 @@ impl Disk {
             let what = format!("the folder {} cannot hold cached results: name one that can be written to", folder.display());
             Error::new(ErrorKind::Io, what).with_source(e)
         };
-        make_private(&folder.join(UNFINISHED)).map_err(failed)?;
+        let unfinished = folder.join(UNFINISHED);
+        make_private(&unfinished).map_err(failed)?;
         let disk = Self { folder: folder.to_path_buf(), most, ttl, used: AtomicU64::new(0) };
         // Fails now rather than at the first result.
-        let probe = disk.unfinished("probe");
-        File::create(&probe).and_then(|_| fs::remove_file(&probe)).map_err(failed)?;
+        Part::create_in(&unfinished, &folder.join("probe")).map_err(failed)?;
         disk.tidy().map_err(failed)?;
         Ok(disk)
     }
@@ -101,11 +102,10 @@ impl Disk {
         if len > self.most {
             return Ok(0);
         }
-        let (path, part) = (self.path(key), self.unfinished(&key.hex()));
+        let (path, unfinished) = (self.path(key), self.folder.join(UNFINISHED));
         // Also where somebody has emptied the folder meanwhile.
-        for folder in [&path, &part].into_iter().filter_map(|p| p.parent()) {
-            make_private(folder)?;
-        }
+        path.parent().map_or(Ok(()), make_private)?;
+        make_private(&unfinished)?;
         let mut header = Vec::with_capacity(HEADER);
         header.extend_from_slice(MAGIC);
         header.extend_from_slice(&key.bytes());
@@ -113,7 +113,9 @@ impl Disk {
         header.extend_from_slice(&u64::try_from(now).unwrap_or(u64::MAX).to_le_bytes());
         header.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
         let checksum = blake3::Hasher::new().update(&header).update(bytes).finalize();
-        write_whole(&part, &path, &[&header, bytes, checksum.as_bytes()])?;
+        let (mut file, part) = Part::create_in(&unfinished, &path)?;
+        [&header, bytes, checksum.as_bytes()].into_iter().try_for_each(|some| file.write_all(some))?;
+        part.place(&file)?;
         let full = self.used.fetch_add(len, Ordering::AcqRel) + len > self.most;
         if full { self.tidy() } else { Ok(0) }
     }
@@ -169,13 +171,6 @@ impl Disk {
         let name = key.hex();
         self.folder.join(&name[..2]).join(name).with_extension(ENDING)
     }
-
-    /// A name that nobody else uses, in the folder of unfinished files.
-    fn unfinished(&self, name: &str) -> PathBuf {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        self.folder.join(UNFINISHED).join(format!("{name}.{}.{count}.part", std::process::id()))
-    }
 }
 
 /// Makes a folder that only this user can read: what people said is nobody else's business.
@@ -185,18 +180,4 @@ fn make_private(folder: &Path) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(folder)
-}
-
-/// Writes a file so that a reader sees what was there before or all of it.
-fn write_whole(part: &Path, path: &Path, bytes: &[&[u8]]) -> io::Result<()> {
-    let written = File::create(part).and_then(|mut file| {
-        bytes.iter().try_for_each(|some| file.write_all(some))?;
-        file.sync_all()?;
-        fs::rename(part, path)
-    });
-    if written.is_err() {
-        // The error matters more than a leftover that cannot be removed.
-        let _ = fs::remove_file(part);
-    }
-    written
 }
