@@ -4,6 +4,7 @@ Both languages share the fillers, so names and figures are copied from one side 
 """
 
 import random
+import re
 
 FIRST = """Adam Adrian Agnes Aisha Alan Albert Alex Alice Amanda Amelia Amy Andrea Andrew Angela Anita Anna Anne Anthony Arthur Ava Barbara Beatrice Ben Benjamin
 Bella Betty Bianca Bill Bob Brandon Brian Bruce Carl Carla Carlos Carmen Caroline Catherine Cecilia Charles Charlotte Chloe Chris Christina Claire Clara Connor Daisy Dan
@@ -26,6 +27,14 @@ PLACES = [(a.replace("_", " "), b.replace("_", " ")) for a, b in PLACES if a not
     ("London", "Londres"), ("New York", "Nueva York"), ("Lisbon", "Lisboa"), ("Vienna", "Viena"), ("Rome", "Roma"), ("Peru", "Perú"), ("Mexico", "México"), ("Spain", "España"),
     ("France", "Francia"), ("Germany", "Alemania"), ("Italy", "Italia"), ("Japan", "Japón"), ("Brazil", "Brasil"), ("Tokyo", "Tokio"), ("Moscow", "Moscú"), ("Scotland", "Escocia"), ("Egypt", "Egipto"),
 ]
+PLACES += [tuple(p.replace("_", " ").split("/")) for p in """Seville/Sevilla Berlin/Berlín Dublin/Dublín Bogota/Bogotá Cordoba/Córdoba Malaga/Málaga Geneva/Ginebra Prague/Praga
+Warsaw/Varsovia Athens/Atenas Florence/Florencia Venice/Venecia Naples/Nápoles Milan/Milán Munich/Múnich Cologne/Colonia Cairo/El_Cairo Jerusalem/Jerusalén Beijing/Pekín Brussels/Bruselas Paris/París
+Morocco/Marruecos Greece/Grecia Turkey/Turquía Poland/Polonia Sweden/Suecia Norway/Noruega Finland/Finlandia Denmark/Dinamarca Switzerland/Suiza Ireland/Irlanda England/Inglaterra Russia/Rusia Kenya/Kenia
+Panama/Panamá Hungary/Hungría Belgium/Bélgica Austria/Austria Iceland/Islandia Korea/Corea Thailand/Tailandia Algeria/Argelia Tunisia/Túnez Cuba/Cuba Bolivia/Bolivia Ecuador/Ecuador Uruguay/Uruguay
+Paraguay/Paraguay Argentina/Argentina China/China Vietnam/Vietnam Nigeria/Nigeria Zaragoza/Zaragoza Bilbao/Bilbao Granada/Granada Toledo/Toledo Salamanca/Salamanca Caracas/Caracas Quito/Quito
+Santiago/Santiago Montevideo/Montevideo Murcia/Murcia Alicante/Alicante Burgos/Burgos Segovia/Segovia""".split()]
+SPANISH = """Fernando Valeria Sonia Silvia Bruno Miguel Ana Ramón Alejandro Beatriz Rocío Gonzalo Ignacio Lorena Nuria Raúl Adriana Marcos Irene Esteban Tomás Alfonso Pilar Mercedes Rodrigo Inés Álvaro
+Gustavo Natalia Emilio Cristina Joaquín Daniela Mateo Clara Nicolás Paloma""".split()
 MONTHS = list(zip("January February March April May June July August September October November December".split(), "enero febrero marzo abril mayo junio julio agosto septiembre octubre noviembre diciembre".split()))
 WEEKDAYS = list(zip("Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split(), "lunes martes miércoles jueves viernes sábado domingo".split()))
 PLURALS = [tuple(x.split("/")) for x in "books/libros chairs/sillas students/estudiantes people/personas cars/coches houses/casas apples/manzanas bottles/botellas windows/ventanas trees/árboles tickets/entradas dogs/perros rooms/habitaciones letters/cartas photos/fotos boxes/cajas questions/preguntas pages/páginas friends/amigos cups/tazas workers/trabajadores children/niños towns/pueblos songs/canciones boats/barcos flowers/flores".split()]
@@ -129,29 +138,85 @@ I bought {small} tickets for {name}.|Compré {small} entradas para {name}.
 We have {n} minutes before the show.|Tenemos {n} minutos antes del espectáculo.
 Add {small} cups of water and wait {n} minutes.|Añade {small} tazas de agua y espera {n} minutos.
 Cook it for {n} minutes.|Cocínalo durante {n} minutos.
+I have {few} brothers and {few2} sisters.|Tengo {few} hermanos y {few2} hermanas.
+{name} has {few} {plural} and {few2} {plural}.|{name} tiene {few} {plural'} y {few2} {plural'}.
+Only {few} {plural} are left.|Solo quedan {few} {plural'}.
+There are only {few} {unit} left.|Solo quedan {few} {unit'}.
+{name} won by {few} to {few2}.|{name} ganó por {few} a {few2}.
+We are in room {few}.|Estamos en la habitación {few}.
+Go to platform {few}.|Vaya al andén {few}.
+It opens at {time}.|Abre a las {time}.
+The shift ends at {time}.|El turno termina a las {time}.
+Who is {name}?|¿Quién es {name}?
+{name} is not at home.|{name} no está en casa.
+{name} is coming with {name2}.|{name} viene con {name2}.
+Nobody has seen {name} today.|Nadie ha visto a {name} hoy.
+I got a letter from {name}.|Recibí una carta de {name}.
+The train to {place} is late.|El tren a {place'} llega tarde.
+There is a museum in {place}.|Hay un museo en {place'}.
+{place} is bigger than {place2}.|{place'} es más grande que {place2'}.
+{name} comes from {place}.|{name} es de {place'}.
+The city of {place} is very old.|La ciudad de {place'} es muy antigua.
+Is {name} in {place}?|¿Está {name} en {place'}?
+When will {name} come back from {place}?|¿Cuándo volverá {name} de {place'}?
 """.strip().splitlines()]
+
+
+_ONSETS = "b br c ch cl d dr f fl g gr h j k l m n p pr r s sh st t th tr v w y z".split() + [""] * 3
+_VOWELS = "a e i o u a e i o ai ea ee ia io oa ou".split()
+_CODAS = "l n r s t m ck ll nd rt x th d".split() + [""] * 12
+
+
+def name(r, made_up):
+    """A first name; if so many are made up, a name need not be known to be copied."""
+    chance = r.random()
+    if chance < made_up:
+        return invented(r)
+    return r.choice(SPANISH) if chance > 0.85 else r.choice(FIRST)
+
+
+def invented(r):
+    """A word that can be said, as a name."""
+    parts = [r.choice(_ONSETS) + r.choice(_VOWELS) + r.choice(_CODAS) for _ in range(r.choice((1, 1, 2, 2, 2)))]
+    word = "".join(parts) + r.choice(["", "", "", "a", "o", "son", "ton", "er", "y"])
+    return word.capitalize() if len(word) > 2 else invented(r)
+
+
+def place(r, made_up):
+    """A place in both languages; what is made up is the same in both."""
+    if r.random() < made_up:
+        word = invented(r)
+        return word, word
+    return r.choice(PLACES)
+
+
+def _two(choose, *how):
+    one = choose(*how)
+    while (two := choose(*how)) == one:
+        pass
+    return one, two
 
 
 def _figure(n, comma):
     return f"{n:,}".replace(",", comma)
 
 
-def fillers(r):
+def fillers(r, made_up):
     """Values for every slot, English without and Spanish with the quote mark."""
-    name, name2 = r.sample(FIRST, 2)
-    place, place2 = r.sample(PLACES, 2)
+    (first, first2), (here, there) = _two(name, r, made_up), _two(place, r, made_up)
     big = r.choice([r.randrange(1, 10) * 1000, r.randrange(10, 100) * 100, r.randrange(11, 1000) * 1000, r.randrange(1001, 20000), r.randrange(101, 999)])
-    n = r.choice([r.randrange(10, 100)] * 6 + [r.randrange(101, 999), r.randrange(1, 10) * 100, r.randrange(10, 100), r.randrange(11, 20)])
+    n = r.choice([r.randrange(10, 100)] * 6 + [r.randrange(2, 10)] * 3 + [r.randrange(101, 999), r.randrange(1, 10) * 100, r.randrange(10, 100), r.randrange(11, 20)])
     dec = f"{r.randrange(1, 20)}.{r.randrange(1, 10)}"
     thing, thing_es = r.choice(THINGS)
     plural, unit, month, day = r.choice(PLURALS), r.choice(UNITS), r.choice(MONTHS), r.choice(WEEKDAYS)
 
     def clock():
-        return f"{r.randrange(2, 13)}:{r.choice(['15', '30', '45', '20', '10', '40', '50', '05', f'{r.randrange(1, 60):02d}'])}"
+        return f"{r.randrange(2, 24)}:{r.choice(['15', '30', '45', '20', '10', '40', '50', '05', '00', f'{r.randrange(1, 60):02d}'])}"
 
     return {
-        "name": name, "name2": name2, "last": r.choice(LAST), "place": place[0], "place'": place[1], "place2": place2[0], "place2'": place2[1],
-        "n": str(n), "n2": str(r.randrange(10, 100)), "small": str(r.randrange(11, 30)), "p": str(r.choice([r.randrange(10, 100), r.randrange(1, 20) * 5])),
+        "name": first, "name2": first2, "last": invented(r) if r.random() < made_up else r.choice(LAST),
+        "place": here[0], "place'": here[1], "place2": there[0], "place2'": there[1],
+        "n": str(n), "n2": str(r.randrange(10, 100)), "small": str(r.randrange(2, 30)), "few": str(r.randrange(2, 10)), "few2": str(r.randrange(2, 10)), "p": str(r.choice([r.randrange(10, 100), r.randrange(1, 20) * 5])),
         "big": _figure(big, ","), "big'": _figure(big, "."), "dec": dec, "dec'": dec.replace(".", ","), "year": str(r.choice([r.randrange(1890, 2000), r.randrange(1960, 2026), r.randrange(2001, 2026)])),
         "time": clock(), "time2": clock(), "date": str(r.randrange(2, 32)), "month": month[0], "month'": month[1], "day": day[0], "day'": day[1],
         "thing": thing, "thing'": thing_es, "Thing'": thing_es[:1].upper() + thing_es[1:], "plural": plural[0], "plural'": plural[1], "unit": unit[0], "unit'": unit[1],
@@ -161,10 +226,10 @@ def fillers(r):
 _FEMININE_PLURALS = {"sillas", "personas", "casas", "manzanas", "botellas", "ventanas", "entradas", "habitaciones", "cartas", "fotos", "cajas", "preguntas", "páginas", "tazas", "canciones", "flores"}
 
 
-def pair(r):
-    """One English and Spanish sentence."""
+def pair(r, made_up=0.0):
+    """One English and Spanish sentence, with such a part of its names made up."""
     english, spanish = r.choice(PAIRS)
-    values = fillers(r)
+    values = fillers(r, made_up)
     if "los {plural'}" in spanish and values["plural'"] in _FEMININE_PLURALS:
         spanish = spanish.replace("de los", "de las").replace("nuevos", "nuevas")
     for key, value in values.items():
@@ -172,22 +237,21 @@ def pair(r):
     return english[:1].upper() + english[1:], spanish
 
 
-def rename(r, english, spanish=None):
+def rename(r, english, spanish=None, made_up=0.0):
     """The sentence (pair) with its Tom or Mary called something else, or None where that cannot be done alike on both sides."""
-    import re
-
+    changed = False
     for old in ("Tom", "Mary"):
         inside = rf"\b{old}\b"
         if re.search(inside, english) and (spanish is None or len(re.findall(inside, spanish)) == len(re.findall(inside, english))):
-            new = r.choice(FIRST)
+            new = name(r, made_up)
             if new in english:
                 continue
             english, spanish = re.sub(inside, new, english), spanish and re.sub(inside, new, spanish)
-            return english, spanish
-    return None
+            changed = True
+    return (english, spanish) if changed else None
 
 
 if __name__ == "__main__":
     rng = random.Random(1)
     for _ in range(12):
-        print(*pair(rng), sep=" | ")
+        print(*pair(rng, 0.4), sep=" | ")

@@ -47,6 +47,9 @@ def arguments():
     a.add_argument("--dropout", type=float, default=0.2)
     a.add_argument("--agree", type=float, default=1.0, help="the weight of R-Drop's term")
     a.add_argument("--sampling", type=float, default=0.2, help="sentencepiece's alpha")
+    a.add_argument("--renamed", type=float, default=0.6, help="of the sentences about Tom or Mary, the part about others")
+    a.add_argument("--templates", type=float, default=0.15, help="pairs of the templates for each pair of the corpus")
+    a.add_argument("--made-up", type=float, default=0.4, help="of the names, the part that nobody has")
     a.add_argument("--composers", type=int, default=6)
     a.add_argument("--save", type=float, default=90)
     a.add_argument("--look", type=float, default=120)
@@ -92,13 +95,13 @@ class Epochs:
         for i, (english, spanish) in enumerate(self.pairs):
             if i in self.figured and r.random() < 0.6:
                 english, spanish = self.figured[i]
-            if r.random() < 0.4 and (changed := templates.rename(r, english, spanish)):
+            if r.random() < self.a.renamed and (changed := templates.rename(r, english, spanish, self.a.made_up)):
                 english, spanish = changed
             if r.random() < 0.02:
                 # as a recogniser writes in a hurry
                 english = english.rstrip(".!") if r.random() < 0.5 else english.lower()
             out.append((english, spanish))
-        out += [templates.pair(r) for _ in range(len(out) // 10)]
+        out += [templates.pair(r, self.a.made_up) for _ in range(int(len(out) * self.a.templates))]
         return out
 
     def encoded(self):

@@ -158,6 +158,20 @@ def test_many_threads_and_everything_at_once(times, tmp_path):
     print(f"{made} calls by {many} threads in {seconds} s")
 
 
+def growth(call, count):
+    """What is left after so many calls: Python's blocks, bytes that it allocated, bytes of the process."""
+    gc.collect()
+    tracemalloc.start()
+    call()
+    blocks, traced, memory = sys.getallocatedblocks(), tracemalloc.get_traced_memory()[0], resident()
+    for _ in range(count):
+        call()
+    gc.collect()
+    grown = sys.getallocatedblocks() - blocks, tracemalloc.get_traced_memory()[0] - traced, resident() - memory
+    tracemalloc.stop()
+    return grown
+
+
 def test_no_call_leaks(times, tmp_path):
     """Objects, traced memory and memory of the process stay what they were."""
     known = calls.calls(tmp_path)
@@ -173,20 +187,14 @@ def test_no_call_leaks(times, tmp_path):
         count = times(2, 200) if slow else times(300, 10_000)
         for _ in range(count // 10):
             call()
-        gc.collect()
-        tracemalloc.start()
-        call()
-        blocks, traced, memory = sys.getallocatedblocks(), tracemalloc.get_traced_memory()[0], resident()
-        for _ in range(count):
-            call()
-        gc.collect()
-        blocks, traced = sys.getallocatedblocks() - blocks, tracemalloc.get_traced_memory()[0] - traced
-        tracemalloc.stop()
-        memory = resident() - memory
-        told.append(f"{name}: {count} times, {blocks} blocks, {traced} bytes traced, {memory / 1e6:.1f} MB")
-        # One object of each call would be `count`, the smallest of them 16 bytes.
-        assert blocks < max(count * 0.5, 200), told[-1]
-        assert traced < max(count * 16, 20_000), told[-1]
-        # The smallest leak of a dub would be its sound; the allocator's own comings and goings are a few MB.
-        assert memory < 24e6 if slow else memory < 8e6, told[-1]
+        # A table of the interpreter's may grow once, but a leak grows each time.
+        for _ in range(3):
+            blocks, traced, memory = growth(call, count)
+            told.append(f"{name}: {count} times, {blocks} blocks, {traced} bytes traced, {memory / 1e6:.1f} MB")
+            # One object of each call would be `count` blocks, the smallest of them 16 bytes; the smallest leak of a dub would be
+            # its sound, and the allocator's own comings and goings are a few MB.
+            if blocks < max(count * 0.5, 200) and traced < max(count * 16, 20_000) and memory < (24e6 if slow else 8e6):
+                break
+        else:
+            pytest.fail("\n".join(told[-3:]))
     print("\n".join(told))

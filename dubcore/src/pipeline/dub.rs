@@ -199,7 +199,10 @@ impl Dub {
         for (lang, ending, bytes) in texts.chain(track) {
             let path = dir.join(format!("{stem}.{lang}.{ending}"));
             write(&path, bytes)?;
-            self.files.push(path);
+            // It may be saved more than once.
+            if !self.files.contains(&path) {
+                self.files.push(path);
+            }
         }
         Ok(())
     }
