@@ -32,7 +32,7 @@ pub(crate) fn run(project: &Project, named: &[String], write: bool) -> Result<()
     let (mut rows, mut notes) = (Vec::new(), Vec::new());
     for suite in SUITES.iter().filter(|s| named.is_empty() || named.iter().any(|n| n == *s)) {
         let mut measure = match *suite {
-            PYTHON => python::bench(project)?,
+            PYTHON => python::program(project, "benches/python/measure.py")?,
             _ => project.command(&program),
         };
         let (status, lines) = watch(measure.arg("measure").arg(suite))?;

@@ -16,6 +16,7 @@ mod shell;
 mod soak;
 mod tree;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -42,6 +43,24 @@ enum Task {
         write: bool,
         /// Only these: sound, micro, micro-dub, server, real, real-dub, python.
         suites: Vec<String>,
+    },
+    /// Measure the embedded models on sentences of the project's own, and compare with what was measured before.
+    EvalPack {
+        /// Write the figures there too.
+        #[arg(long)]
+        json: Option<PathBuf>,
+        /// A folder with the corpus's test.tsv, to measure on that too.
+        #[arg(long)]
+        data: Option<PathBuf>,
+        /// A folder that models/train/heldout.py made, to measure recognition on.
+        #[arg(long)]
+        speech: Option<PathBuf>,
+        /// Print what lacks something.
+        #[arg(long)]
+        show: bool,
+        /// Keep the figures in models/eval/figures.json.
+        #[arg(long)]
+        write: bool,
     },
     /// Write a model with random weights and the shape of a published checkpoint: whisper-base, opus-mt or mms-tts.
     RandomModel {
@@ -142,6 +161,10 @@ fn main() -> ExitCode {
     let done = match Task::parse() {
         Task::Test { long, groups } => test(long, &groups),
         Task::Bench { write, suites } => Project::find().and_then(|p| bench::run(&p, &suites, write)).map(|()| true),
+        Task::EvalPack { json, data, speech, show, write } => {
+            let paths = [("--json", json), ("--data", data), ("--speech", speech)];
+            eval_pack(paths, &[("--show", show), ("--write", write)]).map(|()| true)
+        }
         Task::RandomModel { args } => random_model(&args).map(|()| true),
     };
     match done {
@@ -152,6 +175,21 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn eval_pack(paths: [(&str, Option<PathBuf>); 3], flags: &[(&str, bool)]) -> Result<()> {
+    let project = Project::find()?;
+    shell::provide([Needs::Gcc, Needs::Python].iter())?;
+    let here = std::env::current_dir()?;
+    let mut command = python::program(&project, "models/eval/measure.py")?;
+    for (name, path) in paths {
+        if let Some(path) = path {
+            // A relative path is meant from where one is.
+            command.arg(name).arg(here.join(path));
+        }
+    }
+    command.args(flags.iter().filter(|(_, on)| *on).map(|(name, _)| name));
+    shell::run(&mut command)
 }
 
 fn random_model(args: &[String]) -> Result<()> {

@@ -38,13 +38,13 @@ pub(crate) fn long(project: &Project) -> Result<Tally> {
     Ok(tally)
 }
 
-/// The program that measures the package, and its interpreter, which has the wheel of the release profile.
-pub(crate) fn bench(project: &Project) -> Result<Command> {
+/// A program in Python that measures, under an interpreter that has the wheel of the release profile.
+pub(crate) fn program(project: &Project, script: &str) -> Result<Command> {
     let bin = environment(project)?;
     let wheel = wheel(project, &bin, "release")?;
     install(project, &bin, &wheel)?;
     let mut command = project.command(bin.join("python"));
-    command.arg("benches/python/measure.py");
+    command.arg(script);
     Ok(command)
 }
 
