@@ -12,6 +12,15 @@ use crate::error::{Failure, Status};
 /// # Safety
 /// `error` is NULL, or points to a live [`Failure`] that nothing else uses during the call.
 pub(crate) unsafe fn run(error: *mut Failure, work: impl FnOnce() -> Result<()>) -> Status {
+    // SAFETY: passed on.
+    unsafe { run_to(error, || work().map(|()| Status::Ok)) }
+}
+
+/// As [`run`], for what can succeed in more than one way.
+///
+/// # Safety
+/// As for [`run`].
+pub(crate) unsafe fn run_to(error: *mut Failure, work: impl FnOnce() -> Result<Status>) -> Status {
     let outcome = guard_with(|panic| Err(Error::new(ErrorKind::Internal, format!("a defect in dubcore: {panic}"))), work);
     guard(Status::Internal, || {
         let failure = Failure::from(outcome);

@@ -1,8 +1,11 @@
 //! Status numbers and the caller's error object.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, c_char};
 
 use engine::{ErrorKind, Result};
+
+use crate::door::guard;
+use crate::text::c_string;
 
 /// How a call went. A number, once given, keeps its meaning for ever; new ones are added at the end.
 #[repr(C)]
@@ -42,29 +45,40 @@ pub enum Status {
     DeviceUnavailable = 15,
     /// A model could not be fetched: no network, or a server that fails.
     Network = 16,
+    /// There is no further line. This is not a failure.
+    End = 17,
+}
+
+/// The one table of statuses that are failures.
+const FAILURES: [(Status, ErrorKind); 16] = [
+    (Status::InvalidArgument, ErrorKind::InvalidArgument),
+    (Status::UnsupportedLanguage, ErrorKind::UnsupportedLanguage),
+    (Status::UnsupportedMedia, ErrorKind::UnsupportedMedia),
+    (Status::CorruptMedia, ErrorKind::CorruptMedia),
+    (Status::LimitExceeded, ErrorKind::LimitExceeded),
+    (Status::Io, ErrorKind::Io),
+    (Status::ModelNotFound, ErrorKind::ModelNotFound),
+    (Status::ModelCorrupt, ErrorKind::ModelCorrupt),
+    (Status::ModelIncompatible, ErrorKind::ModelIncompatible),
+    (Status::OutOfMemory, ErrorKind::OutOfMemory),
+    (Status::Busy, ErrorKind::Busy),
+    (Status::Cancelled, ErrorKind::Cancelled),
+    (Status::DeadlineExceeded, ErrorKind::DeadlineExceeded),
+    (Status::Internal, ErrorKind::Internal),
+    (Status::DeviceUnavailable, ErrorKind::DeviceUnavailable),
+    (Status::Network, ErrorKind::Network),
+];
+
+/// The kind behind a number that C gave, which may be any.
+pub(crate) fn kind_of(status: i32) -> ErrorKind {
+    let found = FAILURES.iter().find(|(known, _)| *known as i32 == status);
+    found.map_or(ErrorKind::Internal, |(_, kind)| *kind)
 }
 
 impl From<ErrorKind> for Status {
     fn from(kind: ErrorKind) -> Self {
-        match kind {
-            ErrorKind::InvalidArgument => Self::InvalidArgument,
-            ErrorKind::UnsupportedLanguage => Self::UnsupportedLanguage,
-            ErrorKind::UnsupportedMedia => Self::UnsupportedMedia,
-            ErrorKind::CorruptMedia => Self::CorruptMedia,
-            ErrorKind::LimitExceeded => Self::LimitExceeded,
-            ErrorKind::Io => Self::Io,
-            ErrorKind::ModelNotFound => Self::ModelNotFound,
-            ErrorKind::ModelCorrupt => Self::ModelCorrupt,
-            ErrorKind::ModelIncompatible => Self::ModelIncompatible,
-            ErrorKind::OutOfMemory => Self::OutOfMemory,
-            ErrorKind::DeviceUnavailable => Self::DeviceUnavailable,
-            ErrorKind::Network => Self::Network,
-            ErrorKind::Busy => Self::Busy,
-            ErrorKind::Cancelled => Self::Cancelled,
-            ErrorKind::DeadlineExceeded => Self::DeadlineExceeded,
-            // The enum may grow without this file: the kind's own name still tells it apart.
-            _ => Self::Internal,
-        }
+        // The enum may grow without this file: the kind's own name still tells it apart.
+        FAILURES.iter().find(|(_, known)| *known == kind).map_or(Self::Internal, |(status, _)| *status)
     }
 }
 
@@ -73,6 +87,7 @@ pub struct Failure {
     status: Status,
     kind: CString,
     message: CString,
+    retryable: bool,
 }
 
 impl Failure {
@@ -91,20 +106,68 @@ impl Failure {
 
 impl Default for Failure {
     fn default() -> Self {
-        Self { status: Status::Ok, kind: c"ok".into(), message: c"".into() }
+        Self { status: Status::Ok, kind: c"ok".into(), message: c"".into(), retryable: false }
     }
 }
 
-impl From<Result<()>> for Failure {
-    fn from(outcome: Result<()>) -> Self {
+impl From<Result<Status>> for Failure {
+    fn from(outcome: Result<Status>) -> Self {
         match outcome {
-            Ok(()) => Self::default(),
-            Err(e) => Self { status: e.kind().into(), kind: c_string(e.kind().as_str()), message: c_string(&e.report()) },
+            Ok(Status::End) => Self { status: Status::End, kind: c"end".into(), ..Self::default() },
+            Ok(_) => Self::default(),
+            Err(e) => Self {
+                status: e.kind().into(),
+                kind: c_string(e.kind().as_str()),
+                message: c_string(&e.report()),
+                retryable: e.kind().is_retryable(),
+            },
         }
     }
 }
 
-/// A message may quote what it complains about, NUL included: that is shown as U+FFFD.
-fn c_string(text: &str) -> CString {
-    CString::new(text.replace('\0', "\u{fffd}")).unwrap_or_default()
+/// A place for the details of a failure, to be passed to other functions and freed with dub_error_free.
+/// NULL only after a defect inside the library.
+#[unsafe(no_mangle)]
+pub extern "C" fn dub_error_new() -> *mut Failure {
+    guard(std::ptr::null_mut(), || Box::into_raw(Box::new(Failure::default())))
+}
+
+/// Frees `error`, and with it the texts that it gave out. `error` may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dub_error_free(error: *mut Failure) {
+    if !error.is_null() {
+        // SAFETY: not NULL, so by the caller's promise it is a live Box of dub_error_new's.
+        guard((), || drop(unsafe { Box::from_raw(error) }));
+    }
+}
+
+/// The status of the call that last used `error`; DUB_STATUS_OK if none did.
+/// DUB_STATUS_INVALID_ARGUMENT when `error` is NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dub_error_status(error: *const Failure) -> Status {
+    // SAFETY: NULL or live, by the caller's promise.
+    unsafe { error.as_ref() }.map_or(Status::InvalidArgument, Failure::status)
+}
+
+/// The name of the status: "ok", "invalid_argument", "busy" and so on. It is never NULL, and belongs to `error` until
+/// that is freed or passed to another call. For a NULL `error` it is "invalid_argument".
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dub_error_kind(error: *const Failure) -> *const c_char {
+    // SAFETY: NULL or live, by the caller's promise.
+    unsafe { error.as_ref() }.map_or(c"invalid_argument", Failure::kind).as_ptr()
+}
+
+/// What went wrong and what to do about it, with its causes, in one line for a person or a log; empty after a success.
+/// It is never NULL, and belongs to `error` until that is freed or passed to another call.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dub_error_message(error: *const Failure) -> *const c_char {
+    // SAFETY: NULL or live, by the caller's promise.
+    unsafe { error.as_ref() }.map_or(c"the error is NULL", Failure::message).as_ptr()
+}
+
+/// Whether the same call may succeed later with nothing else changed. False for a NULL `error`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dub_error_retryable(error: *const Failure) -> bool {
+    // SAFETY: NULL or live, by the caller's promise.
+    unsafe { error.as_ref() }.is_some_and(|failure| failure.retryable)
 }

@@ -1,25 +1,53 @@
 //! The C face of dubcore.
 //!
-//! Every exported function goes through one of the two doors in [`door`]; the doc comments of the exported items are
-//! the manual that cbindgen copies into `include/dubcore.h`.
+//! Every exported function goes through one of the doors in [`door`]; objects are known to C by [`handle`]s. The doc comments
+//! of the exported items are the manual that cbindgen copies into `include/dubcore.h`.
 
 #![allow(clippy::missing_safety_doc, reason = "the header's conventions are the safety contract of every function")]
+#![allow(clippy::too_many_arguments, reason = "C has no tuples: what a call gives takes a place each")]
 
+pub mod audio;
+pub mod document;
 mod door;
-mod error;
+pub mod error;
+pub mod factory;
+pub mod handle;
+pub mod job;
+pub mod line;
+pub mod log;
+#[allow(dead_code, reason = "the manual that it holds is for the header alone")]
+mod options;
+pub mod own;
+pub mod pipeline;
+mod place;
+pub mod preload;
+pub mod register;
+pub mod request;
+pub mod result;
+pub mod run;
+pub mod stt;
+mod sync;
+mod table;
+#[cfg(test)]
+mod tests;
 mod text;
+pub mod translator;
+pub mod tts;
+pub mod user;
 
 use std::ffi::c_char;
 use std::path::Path;
 
-use door::{guard, run};
+use door::run;
 use engine::{Job, Lang, Result};
 use error::{Failure, Status};
-use text::{optional, required};
+use text::{language, required};
 
-/// The version of this header's contract. It grows by one whenever something is added. A program that needs a
-/// function of version N checks `dub_abi_version() >= N`.
-pub const ABI_VERSION: u32 = 1;
+/// The number in Cargo.toml, which the build script hands over.
+const ABI_VERSION: u32 = match u32::from_str_radix(env!("DUB_ABI_VERSION"), 10) {
+    Ok(version) => version,
+    Err(_) => panic!("the ABI version in Cargo.toml is a whole number"),
+};
 
 /// The version of the contract that the loaded library keeps: DUB_ABI_VERSION of the header it was built with.
 #[unsafe(no_mangle)]
@@ -34,54 +62,22 @@ pub extern "C" fn dub_version() -> *const c_char {
     VERSION.as_ptr().cast()
 }
 
-/// A place for the details of a failure, to be passed to other functions and freed with dub_error_free.
-/// NULL only after a defect inside the library.
+/// How many handles the process has, of all kinds: where it does not come back to what it was, one was not freed.
 #[unsafe(no_mangle)]
-pub extern "C" fn dub_error_new() -> *mut Failure {
-    guard(std::ptr::null_mut(), || Box::into_raw(Box::new(Failure::default())))
-}
-
-/// Frees `error`, and with it the texts that it gave out. NULL is allowed.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn dub_error_free(error: *mut Failure) {
-    if !error.is_null() {
-        // SAFETY: not NULL, so by the caller's promise it is a live Box of dub_error_new's.
-        guard((), || drop(unsafe { Box::from_raw(error) }));
-    }
-}
-
-/// The status of the call that last used `error`; DUB_STATUS_OK if none did.
-/// DUB_STATUS_INVALID_ARGUMENT when `error` is NULL.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn dub_error_status(error: *const Failure) -> Status {
-    // SAFETY: NULL or live, by the caller's promise.
-    unsafe { error.as_ref() }.map_or(Status::InvalidArgument, Failure::status)
-}
-
-/// The name of the status: "ok", "invalid_argument", "busy" and so on. It is never NULL, and belongs to `error` until
-/// that is freed or passed to another call. For a NULL `error` it is "invalid_argument".
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn dub_error_kind(error: *const Failure) -> *const c_char {
-    // SAFETY: NULL or live, by the caller's promise.
-    unsafe { error.as_ref() }.map_or(c"invalid_argument", Failure::kind).as_ptr()
-}
-
-/// What went wrong and what to do about it, with its causes, in one line for a person or a log; empty after a success.
-/// It is never NULL, and belongs to `error` until that is freed or passed to another call.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn dub_error_message(error: *const Failure) -> *const c_char {
-    // SAFETY: NULL or live, by the caller's promise.
-    unsafe { error.as_ref() }.map_or(c"the error is NULL", Failure::message).as_ptr()
+pub extern "C" fn dub_handles() -> usize {
+    door::guard(0, handle::count)
 }
 
 /// Dubs one file with the models embedded in the library.
 ///
-/// Reads the media file `input`, whose language is `from` (NULL: the models' own), and writes into the directory
-/// `out_dir`, which is made if need be, NAME.LANG.wav, .srt, .vtt and .json, where NAME is the input's name without its
-/// ending and LANG the code of `to`, and .srt and .vtt of the original under its own code. Languages are BCP-47 or
-/// ISO 639 codes ("en", "es-MX", "spa").
+/// Reads the media file `input`, whose language is `from`, and writes into the directory `out_dir`, which is made if need be,
+/// NAME.LANG.wav, .srt, .vtt and .json, where NAME is the input's name without its ending and LANG the code of `to`, and .srt
+/// and .vtt of the original under its own code. Languages are BCP-47 or ISO 639 codes ("en", "es-MX", "spa"). `from` may be
+/// NULL: the models' own.
 ///
-/// Returns when the dub is done. On failure no file is left that looks finished. `error` may be NULL.
+/// Returns when the dub is done. On failure no file is left that looks finished.
+///
+/// Errors: as dub_pipeline_load, dub_run_start and dub_run_finish.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dub_file(
     input: *const c_char,
@@ -90,15 +86,14 @@ pub unsafe extern "C" fn dub_file(
     out_dir: *const c_char,
     error: *mut Failure,
 ) -> Status {
-    let work = || {
-        // SAFETY: the caller promises that each is NULL or a C string that outlives the call.
-        let (input, from, to, out_dir) =
-            unsafe { (required(input, "input")?, optional(from, "from")?, required(to, "to")?, required(out_dir, "out_dir")?) };
-        let from: Option<Lang> = from.map(str::parse).transpose()?;
-        one_file(Path::new(input), from, to.parse()?, Path::new(out_dir))
-    };
-    // SAFETY: `error` is NULL or live and ours alone during the call, by the caller's promise.
-    unsafe { run(error, work) }
+    // SAFETY: the header's conventions.
+    unsafe {
+        run(error, || {
+            let (input, from) = (required(input, "input")?, language(from, "from")?);
+            let (to, out_dir) = (required(to, "to")?, required(out_dir, "out_dir")?);
+            one_file(Path::new(input), from, to.parse()?, Path::new(out_dir))
+        })
+    }
 }
 
 fn one_file(input: &Path, from: Option<Lang>, to: Lang, out_dir: &Path) -> Result<()> {

@@ -1,4 +1,4 @@
-//! dubcore's `shelf` and `gate`, the concurrent heart of its factory, under loom: each test is run in every order in which its
+//! dubcore's `shelf` and `gate`, the concurrent heart of its factory, and the handle table of its C library, under loom: each test is run in every order in which its
 //! threads may meet (up to `PREEMPTIONS` switches that nothing forced). The files are dubcore's own. It is a crate of its
 //! own because `--cfg loom` would otherwise build all that dubcore depends on again.
 //!
@@ -12,6 +12,8 @@ mod gate;
 mod shelf;
 #[path = "../../dubcore/src/sync.rs"]
 mod sync;
+#[path = "../../dubcore-c/src/table.rs"]
+mod table;
 
 #[cfg(test)]
 mod tests {
@@ -23,6 +25,7 @@ mod tests {
 
     use crate::gate::{Gate, Refused};
     use crate::shelf::{Item, Lease, Shelf, Slot};
+    use crate::table::Table;
 
     /// Defects that need more than two such switches are rare, and each one more costs ten times the time.
     const PREEMPTIONS: usize = 2;
@@ -210,6 +213,89 @@ mod tests {
             assert!(matches!(impatient.join().unwrap(), Ok(()) | Err(Refused::Left("enough"))));
             assert_eq!(patient.join().unwrap(), Ok(()));
             assert_eq!(Gate::enter(&gate, 0, || Ok::<_, Error>(())).map(drop), Ok(()));
+        });
+    }
+
+    /// What lies in a table of handles: it counts how often it went.
+    struct Object(u8, std::sync::Arc<AtomicUsize>);
+
+    impl Object {
+        fn new(number: u8) -> (Arc<Self>, std::sync::Arc<AtomicUsize>) {
+            let gone = std::sync::Arc::new(AtomicUsize::new(0));
+            (Arc::new(Self(number, gone.clone())), gone)
+        }
+
+        fn is_alive(&self) -> bool {
+            self.1.load(SeqCst) == 0
+        }
+    }
+
+    impl Drop for Object {
+        fn drop(&mut self) {
+            assert_eq!(self.1.fetch_add(1, SeqCst), 0, "it goes once");
+        }
+    }
+
+    #[test]
+    fn a_handle_that_is_freed_while_calls_use_it_harms_none() {
+        model(|| {
+            let table = Arc::new(Table::new());
+            let (object, gone) = Object::new(1);
+            let key = table.insert(object).unwrap();
+            let call = {
+                let table = table.clone();
+                move || {
+                    if let Some(object) = table.get(key) {
+                        assert!(object.is_alive());
+                        thread::yield_now();
+                        assert!(object.is_alive(), "a call keeps what it has");
+                    }
+                }
+            };
+            let other = thread::spawn(call.clone());
+            let freeing = {
+                let table = table.clone();
+                thread::spawn(move || table.remove(key).is_some())
+            };
+            call();
+            other.join().unwrap();
+            assert!(freeing.join().unwrap());
+            assert!(table.get(key).is_none());
+            assert_eq!(gone.load(SeqCst), 1, "it went with the last call");
+        });
+    }
+
+    #[test]
+    fn of_two_that_free_a_handle_one_does() {
+        model(|| {
+            let table = Arc::new(Table::new());
+            let (object, gone) = Object::new(1);
+            let key = table.insert(object).unwrap();
+            let own = table.clone();
+            let other = thread::spawn(move || own.remove(key).is_some());
+            let mine = table.remove(key).is_some();
+            assert!(mine != other.join().unwrap(), "one of them");
+            assert_eq!(gone.load(SeqCst), 1);
+        });
+    }
+
+    #[test]
+    fn an_old_handle_never_finds_what_came_to_its_place() {
+        model(|| {
+            let table = Arc::new(Table::new());
+            let old = table.insert(Object::new(1).0).unwrap();
+            let own = table.clone();
+            let renewing = thread::spawn(move || {
+                drop(own.remove(old));
+                own.insert(Object::new(2).0).unwrap()
+            });
+            let own = table.clone();
+            let other = thread::spawn(move || own.insert(Object::new(3).0).unwrap());
+            assert!(table.get(old).is_none_or(|object| object.0 == 1));
+            let (new, third) = (renewing.join().unwrap(), other.join().unwrap());
+            assert!(table.get(old).is_none() && table.remove(old).is_none());
+            assert_eq!((table.get(new).unwrap().0, table.get(third).unwrap().0), (2, 3));
+            assert_eq!(table.len(), 2);
         });
     }
 

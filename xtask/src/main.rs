@@ -9,6 +9,7 @@ mod coverage;
 mod deny;
 mod fuzz;
 mod hours;
+mod install;
 mod memory;
 mod python;
 mod rust;
@@ -16,7 +17,7 @@ mod shell;
 mod soak;
 mod tree;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -61,6 +62,11 @@ enum Task {
         /// Keep the figures in models/eval/figures.json.
         #[arg(long)]
         write: bool,
+    /// Build the C library and install it, with its headers and what pkg-config and CMake read.
+    InstallC {
+        /// Where to: bin, lib and so on lie in it.
+        #[arg(long, default_value = "/usr/local")]
+        prefix: PathBuf,
     },
     /// Write a model with random weights and the shape of a published checkpoint: whisper-base, opus-mt or mms-tts.
     RandomModel {
@@ -102,7 +108,13 @@ const GROUPS: &[Group] = &[
         run: rust::loom,
     },
     Group { name: "soak", about: "mixed traffic at one factory", long: false, needs: &[Needs::Gcc], run: soak::soak },
-    Group { name: "c", about: "header, examples and misuse", long: false, needs: &[Needs::Gcc], run: c::test },
+    Group {
+        name: "c",
+        about: "header, examples and misuse",
+        long: false,
+        needs: &[Needs::Gcc, Needs::Cpp, Needs::Clang, Needs::CMake],
+        run: c::test,
+    },
     Group { name: "python", about: "the wheel, installed", long: false, needs: &[Needs::Gcc, Needs::Python], run: python::test },
     Group { name: "deny", about: "licences and origins of dependencies", long: true, needs: &[Needs::Gcc], run: deny::deny },
     Group { name: "asan", about: "tests under AddressSanitizer", long: true, needs: &[Needs::Gcc], run: memory::asan },
@@ -112,6 +124,20 @@ const GROUPS: &[Group] = &[
         long: true,
         needs: &[Needs::Gcc, Needs::Valgrind],
         run: memory::valgrind,
+    },
+    Group {
+        name: "c-valgrind",
+        about: "the C tests under memcheck",
+        long: true,
+        needs: &[Needs::Gcc, Needs::Valgrind],
+        run: c::long::valgrind,
+    },
+    Group {
+        name: "c-random",
+        about: "a million C calls, and ten minutes of them",
+        long: true,
+        needs: &[Needs::Gcc],
+        run: c::long::random_and_soak,
     },
     Group { name: "coverage", about: "lines that the tests reach", long: true, needs: &[Needs::Gcc], run: coverage::coverage },
     Group { name: "fuzz", about: "the fuzzers, each a million inputs", long: true, needs: &[Needs::Gcc], run: fuzz::fuzz },
@@ -165,6 +191,7 @@ fn main() -> ExitCode {
             let paths = [("--json", json), ("--data", data), ("--speech", speech)];
             eval_pack(paths, &[("--show", show), ("--write", write)]).map(|()| true)
         }
+        Task::InstallC { prefix } => install(&prefix).map(|()| true),
         Task::RandomModel { args } => random_model(&args).map(|()| true),
     };
     match done {
@@ -190,6 +217,9 @@ fn eval_pack(paths: [(&str, Option<PathBuf>); 3], flags: &[(&str, bool)]) -> Res
     }
     command.args(flags.iter().filter(|(_, on)| *on).map(|(name, _)| name));
     shell::run(&mut command)
+fn install(prefix: &Path) -> Result<()> {
+    // A relative folder is meant from where one is.
+    install::install(&Project::find()?, &std::path::absolute(prefix)?)
 }
 
 fn random_model(args: &[String]) -> Result<()> {

@@ -137,6 +137,12 @@ pub(crate) fn works(command: &mut Command) -> bool {
 pub(crate) enum Needs {
     /// A C compiler and linker.
     Gcc,
+    /// A C++ compiler.
+    Cpp,
+    /// The other C and C++ compiler.
+    Clang,
+    /// CMake and pkg-config, by which programs find the C library.
+    CMake,
     /// ffmpeg, which makes the media that the tests read.
     Ffmpeg,
     /// Python 3.11 or later that can make virtual environments.
@@ -149,6 +155,9 @@ impl Needs {
     fn is_there(self) -> bool {
         match self {
             Self::Gcc => works(Command::new("gcc").arg("--version")),
+            Self::Cpp => works(Command::new("g++").arg("--version")),
+            Self::Clang => works(Command::new("clang++").arg("--version")),
+            Self::CMake => works(Command::new("cmake").arg("--version")) && works(Command::new("pkg-config").arg("--version")),
             Self::Ffmpeg => works(Command::new("ffmpeg").arg("-version")),
             Self::Python => {
                 let check = "import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))";
@@ -161,6 +170,9 @@ impl Needs {
     fn packages(self) -> &'static [&'static str] {
         match self {
             Self::Gcc => &["gcc", "libc6-dev"],
+            Self::Cpp => &["g++"],
+            Self::Clang => &["clang"],
+            Self::CMake => &["cmake", "make", "pkg-config"],
             Self::Ffmpeg => &["ffmpeg"],
             Self::Python => &["python3", "python3-venv"],
             Self::Valgrind => &["valgrind", "libc6-dbg"],

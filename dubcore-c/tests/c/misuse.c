@@ -45,6 +45,7 @@ int main(int argc, char **argv)
 {
     const char *bad = "\xff\xfe";
     static char endless[100000];
+    char version[40];
     const char *text, *out;
     dub_error *error;
     pthread_t thread;
@@ -55,7 +56,10 @@ int main(int argc, char **argv)
     text = argv[1];
     out = argv[2];
 
-    check(strlen(dub_version()) >= 5, "the version is told");
+    check(strcmp(dub_version(), DUB_VERSION) == 0, "the version is told");
+    snprintf(version, sizeof version, "%d.%d.%d", DUB_VERSION_MAJOR, DUB_VERSION_MINOR, DUB_VERSION_PATCH);
+    check(strncmp(version, DUB_VERSION, strlen(version)) == 0, "and its parts");
+    check(dub_handles() == 0, "there is no handle yet");
     check(dub_abi_version() == DUB_ABI_VERSION, "the header is the library's");
 
     refuses("input NULL", DUB_STATUS_INVALID_ARGUMENT, "input", NULL, "en", "es", out);
@@ -89,6 +93,7 @@ int main(int argc, char **argv)
     check(dub_error_status(NULL) == DUB_STATUS_INVALID_ARGUMENT, "the status of a NULL error");
     check(strlen(dub_error_message(NULL)) > 0, "the message of a NULL error");
     check(strcmp(dub_error_kind(NULL), "invalid_argument") == 0, "the kind of a NULL error");
+    check(!dub_error_retryable(NULL), "a NULL error is not worth another try");
     dub_error_free(NULL);
     check(1, "freeing NULL");
 
