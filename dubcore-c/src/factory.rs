@@ -2,7 +2,7 @@
 
 use std::ffi::{c_char, c_int};
 
-use engine::{Error, ErrorKind, Factory as Engine, LoadOptions, ModelRef, ResultCache, ResultCacheOptions, Result};
+use engine::{Error, ErrorKind, Factory as Engine, LoadOptions, ModelRef, Result, ResultCache, ResultCacheOptions};
 
 use crate::door::run;
 use crate::error::{Failure, Status};

@@ -11,7 +11,11 @@ use std::time::Duration;
 
 use engine::{Error, ErrorKind, Result};
 
-pub(crate) use tables::*;
+#[allow(unused_imports, reason = "as above")]
+pub(crate) use tables::{
+    AUDIO_FILE, BENCHMARK, Chosen, Described, FACTORY, HEARD, HEARING, LOAD, MEDIA, MODELS, OWN, PRELOAD, REQUEST, SPEAKING,
+    SPOKEN, Settings, TRANSLATION,
+};
 
 /// A key: what it means to people, and to `T`.
 pub(crate) struct Row<T> {
@@ -136,7 +140,7 @@ pub(crate) fn manual() -> String {
     let mut part = |title: &str, rows: &[(&'static str, &'static str, &'static str)], prefix: &str| {
         let _ = write!(out, " *\n * {title}\n *\n");
         for (key, range, about) in rows {
-            for (i, line) in wrapped(&format!("{about} {}.", capital(range)), 78).iter().enumerate() {
+            for (i, line) in wrapped(&format!("{about} Takes {range}."), 78).iter().enumerate() {
                 let name = if i == 0 { format!("{prefix}{key}") } else { String::new() };
                 let _ = writeln!(out, " *   {name:<28} {line}");
             }
@@ -150,11 +154,6 @@ impl<T> Keys<T> {
     fn rows(&self) -> Vec<(&'static str, &'static str, &'static str)> {
         self.0.iter().map(|row| (row.key, row.range, row.about)).collect()
     }
-}
-
-fn capital(text: &str) -> String {
-    let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
 fn wrapped(text: &str, width: usize) -> Vec<String> {

@@ -115,7 +115,8 @@ impl<F> Own<F> {
             0 => Ok(said),
             status => {
                 let model = &self.info.model;
-                let what = said.message.map_or_else(|| format!("{model} failed with status {status}"), |m| format!("{model}: {m}"));
+                let what =
+                    said.message.map_or_else(|| format!("{model} failed with status {status}"), |m| format!("{model}: {m}"));
                 Err(Error::new(kind_of(status), what))
             }
         }
@@ -139,8 +140,7 @@ fn pointer(text: &Option<CString>) -> *const c_char {
     text.as_ref().map_or(std::ptr::null(), |text| text.as_ptr())
 }
 
-pub(crate) type Transcribe =
-    unsafe extern "C" fn(*mut c_void, Reply, *const f32, usize, u32, *const c_char) -> i32;
+pub(crate) type Transcribe = unsafe extern "C" fn(*mut c_void, Reply, *const f32, usize, u32, *const c_char) -> i32;
 pub(crate) type Translate = unsafe extern "C" fn(*mut c_void, Reply, *const c_char, *const c_char, *const c_char) -> i32;
 pub(crate) type Synthesize = unsafe extern "C" fn(*mut c_void, Reply, *const c_char, *const c_char, f64, usize) -> i32;
 

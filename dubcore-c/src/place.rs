@@ -28,7 +28,10 @@ pub(crate) struct Place<T>(*mut T);
 /// `to` is NULL, or may be written to as long as the place exists.
 pub(crate) unsafe fn place<T: Blank>(to: *mut T, argument: &str) -> Result<Place<T>> {
     if to.is_null() {
-        return Err(Error::new(ErrorKind::InvalidArgument, format!("{argument} is NULL: it must point to where the result goes")));
+        return Err(Error::new(
+            ErrorKind::InvalidArgument,
+            format!("{argument} is NULL: it must point to where the result goes"),
+        ));
     }
     // SAFETY: not NULL, so writable by the caller's promise.
     unsafe { to.write(T::BLANK) };

@@ -9,7 +9,7 @@ use crate::door::run;
 use crate::error::{Failure, Status};
 use crate::handle::{Factory, get};
 use crate::options::{Described, OWN, apply};
-use crate::own::{Own, SynthesizeFn, Synthesize, Transcribe, TranscribeFn, Translate, TranslateFn};
+use crate::own::{Own, Synthesize, SynthesizeFn, Transcribe, TranscribeFn, Translate, TranslateFn};
 use crate::text::{model, pairs, wrong};
 use crate::user::{DestroyFn, User};
 
@@ -74,9 +74,7 @@ pub unsafe extern "C" fn dub_factory_add_translator(
     error: *mut Failure,
 ) -> Status {
     // SAFETY: the header's conventions.
-    unsafe {
-        run(error, || add::<Translate>(factory, name, options, callback, (user, destroy), |own| OwnModel::translator(own)))
-    }
+    unsafe { run(error, || add::<Translate>(factory, name, options, callback, (user, destroy), |own| OwnModel::translator(own))) }
 }
 
 /// As dub_factory_add_stt, a voice. `options` may be NULL. `user` may be NULL. `destroy` may be NULL.

@@ -13,8 +13,8 @@ use crate::handle::{Factory, Job, Text, Translations, Translator, free, get};
 use crate::job::job as work;
 use crate::options::{TRANSLATION, apply};
 use crate::place::place;
-use crate::text::{c_string, model, nth, pairs, required, texts};
 use crate::stt::once;
+use crate::text::{c_string, model, nth, pairs, required, texts};
 
 /// Outcomes, with their texts as C has them.
 pub(crate) struct Translated(Vec<Result<One>>);

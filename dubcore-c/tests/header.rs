@@ -11,8 +11,23 @@ const ABI_VERSION: &str = env!("DUB_ABI_VERSION");
 
 /// In the order in which a reader wants them.
 const SOURCES: [&str; 17] = [
-    "error", "handle", "user", "lib", "job", "document", "factory", "preload", "audio", "stt", "translator", "tts", "pipeline",
-    "request", "run", "line", "result",
+    "error",
+    "handle",
+    "user",
+    "library",
+    "job",
+    "document",
+    "factory",
+    "preload",
+    "audio",
+    "stt",
+    "translator",
+    "tts",
+    "pipeline",
+    "request",
+    "run",
+    "line",
+    "result",
 ];
 
 /// Behind them, what few hosts need.

@@ -79,7 +79,10 @@ fn examples(project: &Project, place: &Place<'_>, tally: &mut Tally) -> Result<(
                 let out = place.dir.join(format!("out-{compiler:?}-{linking:?}"));
                 run(project.command(&program).arg(&sample).args(["--from", "en", "--to", "es", "-o"]).arg(&out))?;
                 let (said, track) = written(&sample, &out)?;
-                tally.check(format!("{source} gives the Rust example's track, {compiler:?}, {linking:?}: {said}"), track == wanted);
+                tally.check(
+                    format!("{source} gives the Rust example's track, {compiler:?}, {linking:?}: {said}"),
+                    track == wanted,
+                );
             }
         }
     }
@@ -90,7 +93,10 @@ fn examples(project: &Project, place: &Place<'_>, tally: &mut Tally) -> Result<(
 fn stream(project: &Project, program: &Path, sample: &Path, how: &str, tally: &mut Tally) -> Result<()> {
     let (status, lines) = watch(project.command(program).arg(sample).arg("es"))?;
     let whole = lines.last().is_some_and(|l| l.ends_with("lines, complete"));
-    tally.check(format!("stream.c dubs and tells how far it is, {how}"), status.success() && whole && lines.iter().any(|l| l.ends_with(" %")));
+    tally.check(
+        format!("stream.c dubs and tells how far it is, {how}"),
+        status.success() && whole && lines.iter().any(|l| l.ends_with(" %")),
+    );
     let (status, lines) = watch(project.command(program).arg(sample).args(["es", "1"]))?;
     // A short clip may be done before the cancel arrives.
     let ended = lines.last().is_some_and(|l| l.ends_with("lines, cut short") || l.ends_with("lines, complete"));
@@ -184,7 +190,11 @@ fn told(lines: &[String], well: bool, what: &str, tally: &mut Tally) -> Result<(
 fn behaviour(place: &Place<'_>, tally: &mut Tally) -> Result<()> {
     for (what, program, more) in [
         ("with sanitizers", place.checked("behaviour.c", Linking::Static)?, Some("no-fork")),
-        ("as it is", place.compile(Compiler::Clang, Linking::Shared, &place.tests.join("behaviour.c"), &["-pthread", "-lm"])?, None),
+        (
+            "as it is",
+            place.compile(Compiler::Clang, Linking::Shared, &place.tests.join("behaviour.c"), &["-pthread", "-lm"])?,
+            None,
+        ),
     ] {
         let (status, lines) = watch(place.in_world(&program)?.args(more))?;
         tally.passed += lines.iter().filter(|l| l.starts_with("ok ")).count();

@@ -67,7 +67,7 @@ keys! {
      "A folder with models as OWNER/NAME, looked into before the hub's cache.",
      |s: &mut Settings, v: &str| { let folder = v.to_owned(); s.build(move |b| b.models_dir(folder)) }]
     ["alias", "NAME=MODEL; may be given several times; default: none",
-     "A name, such as whisper:mine, that stands for a model.",
+     "Lets a name, such as whisper:mine, stand for a model.",
      |s: &mut Settings, v: &str| {
         let (name, model) = v.split_once('=').ok_or(Wrong::Range)?;
         let (name, model) = (parsed(name.trim())?, parsed(model.trim())?);
@@ -143,7 +143,7 @@ keys! {
 
 keys! {
     HEARING: SttOptions =
-    ["task", "transcribe or translate; default: transcribe", "Write it in its own language, or in English.",
+    ["task", "transcribe or translate; default: transcribe", "Whether it is written in its own language, or in English.",
      |o: &mut SttOptions, v| {
         o.task = match v {
             "transcribe" => Task::Transcribe,

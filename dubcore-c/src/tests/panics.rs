@@ -12,7 +12,9 @@ use crate::document::dub_text_free;
 use crate::door::run;
 use crate::error::{Failure, Status, dub_error_free, dub_error_kind, dub_error_message, dub_error_new};
 use crate::factory::{dub_factory_free, dub_factory_preload, dub_factory_status};
-use crate::handle::{DubResult, Factory, Handle, Job, Line, Pipeline, Request, Run, Stt as SttHandle, Text, Translator, Tts, put};
+use crate::handle::{
+    DubResult, Factory, Handle, Job, Line, Pipeline, Request, Run, Stt as SttHandle, Text, Translator, Tts, put,
+};
 use crate::line::{dub_line_free, dub_line_outcome};
 use crate::pipeline::{dub_pipeline_free, dub_pipeline_new};
 use crate::request::{dub_request_audio, dub_request_free};
@@ -111,8 +113,7 @@ fn a_backend_that_panics_fails_its_call_and_nothing_else() {
         assert_eq!(load, Status::Ok, "{}", told.message());
         for _ in 0..3 {
             let (from, to) = (c"en".as_ptr(), c"es".as_ptr());
-            let status =
-                dub_translator_translate(translator, &text, 1, from, to, null(), none(), &mut translations, told.0);
+            let status = dub_translator_translate(translator, &text, 1, from, to, null(), none(), &mut translations, told.0);
             // The call fails as a whole, or its text does.
             match status {
                 Status::Ok => {

@@ -9,7 +9,10 @@ use crate::shell::{Project, run};
 pub(super) fn check(project: &Project, place: &Place<'_>, tally: &mut Tally) -> Result<()> {
     let text = std::fs::read_to_string(project.root.join("docs/c.md")).context("docs/c.md")?;
     let blocks = blocks(&text);
-    ensure!(blocks.iter().any(|(kind, ..)| *kind == "c") && blocks.iter().any(|(kind, ..)| *kind == "cpp"), "docs/c.md shows nothing");
+    ensure!(
+        blocks.iter().any(|(kind, ..)| *kind == "c") && blocks.iter().any(|(kind, ..)| *kind == "cpp"),
+        "docs/c.md shows nothing"
+    );
     for (kind, line, code) in blocks {
         let compilers: &[Compiler] = match kind {
             "c" => &[Compiler::Gcc, Compiler::Clang],

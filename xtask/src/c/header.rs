@@ -58,7 +58,9 @@ impl Param {
 
     /// Whether a result goes there.
     pub(super) fn is_place(&self) -> bool {
-        self.is_pointer() && self.kind.ends_with('*') && !(self.kind.starts_with("const ") && self.kind.matches('*').count() == 1)
+        self.is_pointer()
+            && self.kind.ends_with('*')
+            && !(self.kind.starts_with("const ") && self.kind.matches('*').count() == 1)
             && self.kind != "const char *const *"
     }
 
