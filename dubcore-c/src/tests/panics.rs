@@ -124,7 +124,7 @@ fn a_backend_that_panics_fails_its_call_and_nothing_else() {
                 }
                 status => assert_eq!(status, Status::Internal),
             }
-            assert!(told.message().contains("the translator is broken"), "{}", told.message());
+            assert!(told.message().contains("broken:translator panicked"), "{}", told.message());
         }
         assert_eq!(dub_translator_free(translator), Status::Ok);
         let mut status = none::<Text>();
@@ -155,7 +155,7 @@ fn a_dub_survives_a_recogniser_that_panics() {
         let mut failed = 0;
         while dub_run_next(started, &mut line, told.0) == Status::Ok {
             assert_eq!(dub_line_outcome(line, told.0), Status::Internal, "{}", told.message());
-            assert!(told.message().contains("the recogniser is broken"), "{}", told.message());
+            assert!(told.message().contains("broken:stt panicked"), "{}", told.message());
             assert_eq!(dub_line_free(line), Status::Ok);
             failed += 1;
         }

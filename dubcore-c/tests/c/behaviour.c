@@ -379,7 +379,7 @@ static void destroying(struct world *w)
 
 struct log {
     int lines, warned;
-    struct world *w;
+    dub_factory factory;
 };
 
 static void take_log(void *user, const char *level, const char *target, const char *message)
@@ -387,34 +387,57 @@ static void take_log(void *user, const char *level, const char *target, const ch
     struct log *log = user;
     dub_text text;
     log->lines++;
-    log->warned |= strcmp(level, "warn") == 0 && strncmp(target, "dubcore", 7) == 0 && strstr(message, "no/such-model") != NULL;
+    log->warned |= strcmp(level, "warn") == 0 && strncmp(target, "dubcore", 7) == 0 && strstr(message, "/results") != NULL;
     /* It may call the library, and end itself. */
-    dub_factory_status(log->w->factory, &text, NULL);
+    dub_factory_status(log->factory, &text, NULL);
     dub_text_free(text);
     dub_log(NULL, NULL, NULL, NULL, NULL);
 }
 
+static void translate_one(struct world *w, dub_translator translator, const char *text)
+{
+    dub_translations translations;
+    must(dub_translator_translate(translator, &text, 1, "en", "es", NULL, no_job, &translations, w->error), w->error, "call");
+    dub_translations_free(translations);
+}
+
+/* Results that cannot be kept are worth a warning, and no more. */
 static void logging(struct world *w)
 {
-    static const char *const options[] = {"fallback", "own:stt", NULL};
+    static const char *const about[] = {"revision", "1", NULL};
+    const char *settings[] = {"results_dir", NULL, NULL};
+    char folder[600], elsewhere[600];
     struct log log;
-    dub_stt stt;
+    dub_translator translator;
+    FILE *in_its_place;
 
     fresh();
     memset(&log, 0, sizeof log);
-    log.w = w;
+    snprintf(folder, sizeof folder, "%s/results", w->scratch);
+    snprintf(elsewhere, sizeof elsewhere, "%s/elsewhere", w->scratch);
+    settings[1] = folder;
+    must(dub_factory_new(settings, &log.factory, w->error), w->error, "factory");
+    must(dub_factory_add_translator(log.factory, "own:kept", about, own_translate, NULL, NULL, w->error), w->error, "add");
+    must(dub_translator_load(log.factory, "own:kept", NULL, no_job, &translator, w->error), w->error, "load");
+    if (rename(folder, elsewhere) != 0 || (in_its_place = fopen(folder, "w")) == NULL)
+        exit(3);
+    fclose(in_its_place);
     ok(dub_log("loud", take_log, &log, count_destroy, w->error) == DUB_STATUS_INVALID_ARGUMENT && destroyed == 0,
        "an unknown level is refused");
+    must(dub_log("error", take_log, &log, count_destroy, w->error), w->error, "log");
+    translate_one(w, translator, "one");
+    ok(log.lines == 0, "what is below the level is not told");
     must(dub_log("warn", take_log, &log, count_destroy, w->error), w->error, "log");
-    must(dub_stt_load(w->factory, "no/such-model", options, no_job, &stt, w->error), w->error, "load");
-    dub_stt_free(stt);
+    ok(destroyed == 1, "a log callback that is replaced is destroyed");
+    translate_one(w, translator, "two");
     ok(log.lines == 1 && log.warned, "a warning is told");
-    ok(destroyed == 1, "a log callback may end itself");
-    must(dub_stt_load(w->factory, "no/such-model", options, no_job, &stt, w->error), w->error, "load");
-    dub_stt_free(stt);
+    ok(destroyed == 2, "a log callback may end itself");
+    translate_one(w, translator, "three");
     ok(log.lines == 1, "nothing is told afterwards");
     must(dub_log(NULL, NULL, NULL, count_destroy, w->error), w->error, "log");
-    ok(destroyed == 2, "a user without a callback is destroyed at once");
+    ok(destroyed == 3, "a user without a callback is destroyed at once");
+    dub_translator_free(translator);
+    dub_factory_free(log.factory);
 }
 
 /* --- processes --- */

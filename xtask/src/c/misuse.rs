@@ -6,8 +6,8 @@ use anyhow::{Result, bail, ensure};
 
 use super::header::{Function, Header, Param};
 
-/// Calls that would find nothing where the world has nothing: no word of its texts is known.
-const EMPTY: [&str; 3] = ["dub_transcript_word", "dub_line_word", "dub_speeches_word"];
+/// Calls that find nothing where the world has nothing: no word of its texts is known, no line of its dub failed.
+const EMPTY: [&str; 4] = ["dub_transcript_word", "dub_line_word", "dub_speeches_word", "dub_result_failed"];
 
 /// What the functions that return something else give, and may be given, is tested by hand.
 fn by_hand(function: &Function) -> bool {
@@ -309,3 +309,19 @@ static int taken(dub_status status)
 }
 
 "#;
+
+#[cfg(test)]
+mod tests {
+    use super::super::header::parse;
+    use super::*;
+
+    #[test]
+    fn no_function_is_left_out() {
+        let header = parse(include_str!("../../../include/dubcore.h")).unwrap();
+        let (misused, random) = (program(&header).unwrap(), super::super::random::program(&header).unwrap());
+        if let Ok(d) = std::env::var("DUMPC") { std::fs::write(format!("{d}/misuse_all.c"), &misused).unwrap(); std::fs::write(format!("{d}/random_all.c"), &random).unwrap(); }
+        for function in header.functions.iter().filter(|f| !by_hand(f)) {
+            assert!(misused.contains(&format!("{}(", function.name)) && random.contains(&format!("{}(", function.name)));
+        }
+    }
+}

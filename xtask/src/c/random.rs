@@ -38,7 +38,7 @@ pub(super) fn program(header: &Header) -> Result<String> {
                 }
                 format!("a{at}")
             } else if param.is_place() {
-                let _ = writeln!(before, "    {} o{at}, *p{at} = one_in(40) ? NULL : &o{at};", param.pointee());
+                let _ = writeln!(before, "    {0} o{at};\n    {0} *p{at} = one_in(40) ? NULL : &o{at};", param.pointee());
                 format!("p{at}")
             } else {
                 match kind {
