@@ -1,4 +1,5 @@
-//! Tests of what C cannot see or do: panics, the table.
+//! Tests of what C cannot see or do: options, panics, the table.
 
+mod options;
 mod panics;
 mod table;

@@ -21,7 +21,7 @@ use place::{Compiler, Linking, Place};
 
 /// Calls at random in the everyday group, and seconds of its soak.
 const CALLS: usize = 30_000;
-const SOAK: f64 = 10.0;
+const SOAK: f64 = 20.0;
 
 pub(crate) fn test(project: &Project) -> Result<Tally> {
     // The whole workspace, as in the group `doc`: with one crate selected the dependencies would be built again.

@@ -77,7 +77,7 @@ int main(int argc, char **argv)
     start = now();
     while (now() - start < seconds) {
         int i;
-        for (i = 0; i < 20; i++) {
+        for (i = 0; i < 4; i++) {
             world_make(&w, argv[1], argv[2]);
             if (i == 0)
                 real(&w, pipeline);
