@@ -13,7 +13,8 @@
  * Errors    The last argument of such a function takes the details. It is the caller's (dub_error_new), may be NULL,
  *           and may be used again and again: each call overwrites it, with DUB_STATUS_OK and an empty message when
  *           the call succeeds. Functions that only free a handle have none.
- * Handles   Objects are known by handles: small structs, passed by value. DUB_NONE(dub_job) is the handle that stands for no
+ * Handles   Objects are known by handles: small structs, passed by value. The object lies in a table of the process: slot says
+ *           where, generation how often that place was used before, kind of which type it is. DUB_NONE(dub_job) is the handle that stands for no
  *           object; it may be given only where the text says that an argument may be none. A handle that was freed, that
  *           nothing made, or that is of another type by a cast is DUB_STATUS_INVALID_ARGUMENT, however often its place was
  *           used again. What a function makes is the caller's, to be freed by the function of its type; freeing none does
@@ -362,17 +363,8 @@ typedef void (*dub_destroy_fn)(void *user);
  * that the call is bounded by nothing.
  */
 typedef struct {
-  /**
-   * Where it lies in the table of handles.
-   */
   uint32_t slot;
-  /**
-   * How often that place was used before.
-   */
   uint32_t generation;
-  /**
-   * What kind of handle it is.
-   */
   uint32_t kind;
 } dub_job;
 
@@ -380,17 +372,8 @@ typedef struct {
  * A text that was made for the caller: a report, a status.
  */
 typedef struct {
-  /**
-   * Where it lies in the table of handles.
-   */
   uint32_t slot;
-  /**
-   * How often that place was used before.
-   */
   uint32_t generation;
-  /**
-   * What kind of handle it is.
-   */
   uint32_t kind;
 } dub_text;
 
@@ -399,17 +382,8 @@ typedef struct {
  * the factory when the last stage and pipeline made by it is freed too.
  */
 typedef struct {
-  /**
-   * Where it lies in the table of handles.
-   */
   uint32_t slot;
-  /**
-   * How often that place was used before.
-   */
   uint32_t generation;
-  /**
-   * What kind of handle it is.
-   */
   uint32_t kind;
 } dub_factory;
 
@@ -417,17 +391,8 @@ typedef struct {
  * Models that are being loaded in the background. Freeing the handle changes nothing about that; its job cancels it.
  */
 typedef struct {
-  /**
-   * Where it lies in the table of handles.
-   */
   uint32_t slot;
-  /**
-   * How often that place was used before.
-   */
   uint32_t generation;
-  /**
-   * What kind of handle it is.
-   */
   uint32_t kind;
 } dub_preload;
 
@@ -435,17 +400,8 @@ typedef struct {
  * Sound: frames of one channel, 32-bit floats, nominally -1 to 1, at 1,000 to 384,000 Hz. It never changes.
  */
 typedef struct {
-  /**
-   * Where it lies in the table of handles.
-   */
   uint32_t slot;
-  /**
-   * How often that place was used before.
-   */
   uint32_t generation;
-  /**
-   * What kind of handle it is.
-   */
   uint32_t kind;
 } dub_audio;
 
@@ -454,17 +410,8 @@ typedef struct {
  * number of threads may use it at once.
  */
 typedef struct {
-  /**
-   * Where it lies in the table of handles.
-   */
   uint32_t slot;
-  /**
-   * How often that place was used before.
-   */
   uint32_t generation;
-  /**
-   * What kind of handle it is.
-   */
   uint32_t kind;
 } dub_stt;
 
@@ -472,17 +419,8 @@ typedef struct {
  * What was said in a sound: segments in order of time, not overlapping. It never changes.
  */
 typedef struct {
-  /**
-   * Where it lies in the table of handles.
-   */
   uint32_t slot;
-  /**
-   * How often that place was used before.
-   */
   uint32_t generation;
-  /**
-   * What kind of handle it is.
-   */
   uint32_t kind;
 } dub_transcript;
 
@@ -490,17 +428,8 @@ typedef struct {
  * A translator: text to text in another language. As dub_stt otherwise.
  */
 typedef struct {
-  /**
-   * Where it lies in the table of handles.
-   */
   uint32_t slot;
-  /**
-   * How often that place was used before.
-   */
   uint32_t generation;
-  /**
-   * What kind of handle it is.
-   */
   uint32_t kind;
 } dub_translator;
 
@@ -508,17 +437,8 @@ typedef struct {
  * The translations of several texts, in their order, each with its own outcome. They never change.
  */
 typedef struct {
-  /**
-   * Where it lies in the table of handles.
-   */
   uint32_t slot;
-  /**
-   * How often that place was used before.
-   */
   uint32_t generation;
-  /**
-   * What kind of handle it is.
-   */
   uint32_t kind;
 } dub_translations;
 
@@ -526,17 +446,8 @@ typedef struct {
  * A voice: text to speech. As dub_stt otherwise.
  */
 typedef struct {
-  /**
-   * Where it lies in the table of handles.
-   */
   uint32_t slot;
-  /**
-   * How often that place was used before.
-   */
   uint32_t generation;
-  /**
-   * What kind of handle it is.
-   */
   uint32_t kind;
 } dub_tts;
 
@@ -544,17 +455,8 @@ typedef struct {
  * What a voice made of several texts, in their order, each with its own outcome. They never change.
  */
 typedef struct {
-  /**
-   * Where it lies in the table of handles.
-   */
   uint32_t slot;
-  /**
-   * How often that place was used before.
-   */
   uint32_t generation;
-  /**
-   * What kind of handle it is.
-   */
   uint32_t kind;
 } dub_speeches;
 
@@ -562,17 +464,8 @@ typedef struct {
  * A recogniser, a translator and a voice put together. Any number of threads may start runs on it.
  */
 typedef struct {
-  /**
-   * Where it lies in the table of handles.
-   */
   uint32_t slot;
-  /**
-   * How often that place was used before.
-   */
   uint32_t generation;
-  /**
-   * What kind of handle it is.
-   */
   uint32_t kind;
 } dub_pipeline;
 
@@ -580,17 +473,8 @@ typedef struct {
  * What to dub, and how. It may be started any number of times; starting takes a copy.
  */
 typedef struct {
-  /**
-   * Where it lies in the table of handles.
-   */
   uint32_t slot;
-  /**
-   * How often that place was used before.
-   */
   uint32_t generation;
-  /**
-   * What kind of handle it is.
-   */
   uint32_t kind;
 } dub_request;
 
@@ -599,17 +483,8 @@ typedef struct {
  * meanwhile gets DUB_STATUS_BUSY. Freeing it before its end abandons the dub, and deletes its unfinished track.
  */
 typedef struct {
-  /**
-   * Where it lies in the table of handles.
-   */
   uint32_t slot;
-  /**
-   * How often that place was used before.
-   */
   uint32_t generation;
-  /**
-   * What kind of handle it is.
-   */
   uint32_t kind;
 } dub_run;
 
@@ -617,17 +492,8 @@ typedef struct {
  * A line of a dub, or one that failed. It never changes.
  */
 typedef struct {
-  /**
-   * Where it lies in the table of handles.
-   */
   uint32_t slot;
-  /**
-   * How often that place was used before.
-   */
   uint32_t generation;
-  /**
-   * What kind of handle it is.
-   */
   uint32_t kind;
 } dub_line;
 
@@ -635,17 +501,8 @@ typedef struct {
  * A finished dub, or what there is of one that was cut short. Saving adds to its files; nothing else changes it.
  */
 typedef struct {
-  /**
-   * Where it lies in the table of handles.
-   */
   uint32_t slot;
-  /**
-   * How often that place was used before.
-   */
   uint32_t generation;
-  /**
-   * What kind of handle it is.
-   */
   uint32_t kind;
 } dub_result;
 
@@ -654,17 +511,8 @@ typedef struct {
  * afterwards; it is not freed.
  */
 typedef struct {
-  /**
-   * Where it lies in the table of handles.
-   */
   uint32_t slot;
-  /**
-   * How often that place was used before.
-   */
   uint32_t generation;
-  /**
-   * What kind of handle it is.
-   */
   uint32_t kind;
 } dub_reply;
 

@@ -69,14 +69,23 @@ struct FreeError {
     void operator()(dub_error *error) const noexcept { dub_error_free(error); }
 };
 
-/** Makes a call whose last argument takes the details, and throws where it fails; says how it went otherwise. */
-template <class Call> dub_status check(Call call)
+/** Calls a function whose last argument takes the details, and throws where it fails; says how it went otherwise. */
+template <class... Parameters, class... Arguments>
+dub_status call(dub_status (*function)(Parameters...), Arguments... arguments)
 {
     std::unique_ptr<dub_error, FreeError> error(dub_error_new());
-    const dub_status status = call(error.get());
+    const dub_status status = function(arguments..., error.get());
     if (status != DUB_STATUS_OK && status != DUB_STATUS_END)
         throw Error(status, dub_error_kind(error.get()), dub_error_message(error.get()), dub_error_retryable(error.get()));
     return status;
+}
+
+/** Calls a function with one result, which it gives. */
+template <class Value, class Function, class... Arguments> Value ask(Function function, Arguments... arguments)
+{
+    Value value{};
+    call(function, arguments..., &value);
+    return value;
 }
 
 /** Owns a handle. */
@@ -127,7 +136,7 @@ inline const char *text_or_null(const std::optional<std::string> &text) { return
 template <class Object> std::string text_of(Object object, dub_status (*read)(Object, dub_text *, dub_error *))
 {
     dub_text text{};
-    check([&](dub_error *e) { return read(object, &text, e); });
+    detail::call(read, object, &text);
     const char *data = nullptr;
     std::size_t length = 0;
     const dub_status status = dub_text_data(text, &data, &length, nullptr);
@@ -199,34 +208,19 @@ public:
     explicit Job(std::chrono::duration<double> timeout = {}, Progress progress = {})
     {
         if (!progress) {
-            detail::check([&](dub_error *e) { return dub_job_new(timeout.count(), nullptr, nullptr, nullptr, place(), e); });
+            detail::call(dub_job_new, timeout.count(), nullptr, nullptr, nullptr, place());
             return;
         }
         auto user = std::make_unique<Progress>(std::move(progress));
-        detail::check([&](dub_error *e) {
-            return dub_job_new(timeout.count(), tell, user.get(), detail::destroy<Progress>, place(), e);
-        });
+        detail::call(dub_job_new, timeout.count(), tell, user.get(), detail::destroy<Progress>, place());
         user.release();
     }
 
-    void cancel() const
-    {
-        detail::check([&](dub_error *e) { return dub_job_cancel(get(), e); });
-    }
+    void cancel() const { detail::call(dub_job_cancel, get()); }
 
-    bool cancelled() const
-    {
-        bool is = false;
-        detail::check([&](dub_error *e) { return dub_job_cancelled(get(), &is, e); });
-        return is;
-    }
+    bool cancelled() const { return detail::ask<bool>(dub_job_cancelled, get()); }
 
-    double progress() const
-    {
-        double fraction = 0;
-        detail::check([&](dub_error *e) { return dub_job_progress(get(), &fraction, e); });
-        return fraction;
-    }
+    double progress() const { return detail::ask<double>(dub_job_progress, get()); }
 
     /** How far each part is, as JSON. */
     std::string parts() const { return detail::text_of(get(), dub_job_parts); }
@@ -268,52 +262,48 @@ public:
 
     Audio(const float *samples, std::size_t count, std::uint32_t rate)
     {
-        detail::check([&](dub_error *e) { return dub_audio_new(samples, count, rate, place(), e); });
+        detail::call(dub_audio_new, samples, count, rate, place());
     }
 
     static Audio load(const std::string &path, const Options &options = {}, JobRef job = nullptr)
     {
         Audio audio;
-        detail::check([&](dub_error *e) {
-            return dub_audio_load(path.c_str(), options.pointers().data(), detail::of(job), audio.place(), e);
-        });
+        detail::call(dub_audio_load, path.c_str(), options.pointers().data(), detail::of(job), audio.place());
         return audio;
     }
 
     static Audio decode(const void *bytes, std::size_t length, const Options &options = {}, JobRef job = nullptr)
     {
         Audio audio;
-        detail::check([&](dub_error *e) {
-            return dub_audio_decode(static_cast<const std::uint8_t *>(bytes), length, options.pointers().data(),
-                                    detail::of(job), audio.place(), e);
-        });
+        detail::call(dub_audio_decode, static_cast<const std::uint8_t *>(bytes), length, options.pointers().data(),
+                     detail::of(job), audio.place());
         return audio;
     }
 
     Frames frames() const
     {
         Frames frames;
-        detail::check([&](dub_error *e) { return dub_audio_samples(get(), &frames.data, &frames.count, &frames.rate, e); });
+        detail::call(dub_audio_samples, get(), &frames.data, &frames.count, &frames.rate);
         return frames;
     }
 
     Audio slice(double start, double end) const
     {
         Audio part;
-        detail::check([&](dub_error *e) { return dub_audio_slice(get(), start, end, part.place(), e); });
+        detail::call(dub_audio_slice, get(), start, end, part.place());
         return part;
     }
 
     Audio resample(std::uint32_t rate) const
     {
         Audio audio;
-        detail::check([&](dub_error *e) { return dub_audio_resample(get(), rate, audio.place(), e); });
+        detail::call(dub_audio_resample, get(), rate, audio.place());
         return audio;
     }
 
     void save(const std::string &path, const Options &options = {}) const
     {
-        detail::check([&](dub_error *e) { return dub_audio_save(get(), path.c_str(), options.pointers().data(), e); });
+        detail::call(dub_audio_save, get(), path.c_str(), options.pointers().data());
     }
 };
 
@@ -340,20 +330,13 @@ public:
     std::string_view language() const { return texts().first; }
     std::string_view text() const { return texts().second; }
 
-    std::size_t size() const
-    {
-        std::size_t count = 0;
-        detail::check([&](dub_error *e) { return dub_transcript_count(get(), &count, e); });
-        return count;
-    }
+    std::size_t size() const { return detail::ask<std::size_t>(dub_transcript_count, get()); }
 
     Timed segment(std::size_t index) const
     {
         Timed segment;
         const char *text = nullptr;
-        detail::check([&](dub_error *e) {
-            return dub_transcript_segment(get(), index, &segment.start, &segment.end, &text, &segment.words, e);
-        });
+        detail::call(dub_transcript_segment, get(), index, &segment.start, &segment.end, &text, &segment.words);
         segment.text = text;
         return segment;
     }
@@ -362,19 +345,12 @@ public:
     {
         Word word;
         const char *text = nullptr;
-        detail::check([&](dub_error *e) {
-            return dub_transcript_word(get(), segment, index, &word.start, &word.end, &text, &word.probability, e);
-        });
+        detail::call(dub_transcript_word, get(), segment, index, &word.start, &word.end, &text, &word.probability);
         word.text = text;
         return word;
     }
 
-    std::string_view json() const
-    {
-        const char *json = nullptr;
-        detail::check([&](dub_error *e) { return dub_transcript_json(get(), &json, e); });
-        return json;
-    }
+    std::string_view json() const { return detail::ask<const char *>(dub_transcript_json, get()); }
 
 private:
     friend class Stt;
@@ -382,7 +358,7 @@ private:
     std::pair<std::string_view, std::string_view> texts() const
     {
         const char *language = nullptr, *text = nullptr;
-        detail::check([&](dub_error *e) { return dub_transcript_text(get(), &language, &text, e); });
+        detail::call(dub_transcript_text, get(), &language, &text);
         return {language, text};
     }
 };
@@ -390,26 +366,19 @@ private:
 /** Translations of several texts; one that failed throws when it is asked for. */
 class Translations : public detail::Owner<dub_translations, dub_translations_free> {
 public:
-    std::size_t size() const
-    {
-        std::size_t count = 0;
-        detail::check([&](dub_error *e) { return dub_translations_count(get(), &count, e); });
-        return count;
-    }
+    std::size_t size() const { return detail::ask<std::size_t>(dub_translations_count, get()); }
 
     std::string_view operator[](std::size_t index) const
     {
         const char *text = nullptr;
         double score = 0;
-        detail::check([&](dub_error *e) { return dub_translations_text(get(), index, &text, &score, e); });
+        detail::call(dub_translations_text, get(), index, &text, &score);
         return text;
     }
 
     std::string_view json(std::size_t index) const
     {
-        const char *json = nullptr;
-        detail::check([&](dub_error *e) { return dub_translations_json(get(), index, &json, e); });
-        return json;
+        return detail::ask<const char *>(dub_translations_json, get(), index);
     }
 
 private:
@@ -419,18 +388,13 @@ private:
 /** What a voice made of several texts; one that failed throws when it is asked for. */
 class Speeches : public detail::Owner<dub_speeches, dub_speeches_free> {
 public:
-    std::size_t size() const
-    {
-        std::size_t count = 0;
-        detail::check([&](dub_error *e) { return dub_speeches_count(get(), &count, e); });
-        return count;
-    }
+    std::size_t size() const { return detail::ask<std::size_t>(dub_speeches_count, get()); }
 
     Audio operator[](std::size_t index) const
     {
         dub_audio audio{};
         std::size_t words = 0;
-        detail::check([&](dub_error *e) { return dub_speeches_audio(get(), index, &audio, &words, e); });
+        detail::call(dub_speeches_audio, get(), index, &audio, &words);
         return Audio(audio);
     }
 
@@ -463,54 +427,40 @@ public:
     /** Settings that are not given come from the environment, then from the defaults. */
     explicit Factory(const Options &settings = {})
     {
-        detail::check([&](dub_error *e) { return dub_factory_new(settings.pointers().data(), place(), e); });
+        detail::call(dub_factory_new, settings.pointers().data(), place());
     }
 
     /** The process's own. */
     static Factory process()
     {
         dub_factory handle{};
-        detail::check([&](dub_error *e) { return dub_factory_default(&handle, e); });
+        detail::call(dub_factory_default, &handle);
         return Factory(handle);
     }
 
     void preload(const std::vector<std::string> &models, const Options &options = {}, JobRef job = nullptr) const
     {
         const std::vector<const char *> names = detail::pointers(models);
-        detail::check([&](dub_error *e) {
-            return dub_factory_preload(get(), names.data(), names.size(), options.pointers().data(), detail::of(job), e);
-        });
+        detail::call(dub_factory_preload, get(), names.data(), names.size(), options.pointers().data(),
+                     detail::of(job));
     }
 
     void unload(const std::string &model, JobRef job = nullptr) const
     {
-        detail::check([&](dub_error *e) { return dub_factory_unload(get(), model.c_str(), detail::of(job), e); });
+        detail::call(dub_factory_unload, get(), model.c_str(), detail::of(job));
     }
 
     /** Drops every model. */
-    void clear(JobRef job = nullptr) const
-    {
-        detail::check([&](dub_error *e) { return dub_factory_unload(get(), nullptr, detail::of(job), e); });
-    }
+    void clear(JobRef job = nullptr) const { detail::call(dub_factory_unload, get(), nullptr, detail::of(job)); }
 
     bool pin(const std::string &model, bool pinned = true) const
     {
-        bool loaded = false;
-        detail::check([&](dub_error *e) { return dub_factory_pin(get(), model.c_str(), pinned, &loaded, e); });
-        return loaded;
+        return detail::ask<bool>(dub_factory_pin, get(), model.c_str(), pinned);
     }
 
-    std::size_t sweep() const
-    {
-        std::size_t gone = 0;
-        detail::check([&](dub_error *e) { return dub_factory_sweep(get(), &gone, e); });
-        return gone;
-    }
+    std::size_t sweep() const { return detail::ask<std::size_t>(dub_factory_sweep, get()); }
 
-    void clear_results() const
-    {
-        detail::check([&](dub_error *e) { return dub_factory_clear_results(get(), e); });
-    }
+    void clear_results() const { detail::call(dub_factory_clear_results, get()); }
 
     std::string status() const { return detail::text_of(get(), dub_factory_status); }
     std::string health() const { return detail::text_of(get(), dub_factory_health); }
@@ -519,39 +469,40 @@ public:
     /** Makes a function the recogniser of that name. Several threads may call it at once. */
     void add_stt(const std::string &name, Transcribe transcribe, const Options &options = {}) const
     {
-        add(name, std::move(transcribe), options, dub_factory_add_stt, +[](void *user, dub_reply reply, const float *samples, std::size_t count, std::uint32_t rate, const char *language) {
+        dub_transcribe_fn call = [](void *user, dub_reply reply, const float *samples, std::size_t count, std::uint32_t rate,
+                                    const char *language) {
             return detail::answer(reply, [&] {
                 const Heard heard{Frames{samples, count, rate}, language ? language : ""};
                 for (const Piece &piece : (*static_cast<Transcribe *>(user))(heard))
-                    detail::check([&](dub_error *e) {
-                        return dub_reply_segment(reply, piece.start, piece.end, piece.text.c_str(), e);
-                    });
+                    detail::call(dub_reply_segment, reply, piece.start, piece.end, piece.text.c_str());
             });
-        });
+        };
+        add(name, std::move(transcribe), options, dub_factory_add_stt, call);
     }
 
     /** Makes a function the translator of that name. */
     void add_translator(const std::string &name, Translate translate, const Options &options = {}) const
     {
-        add(name, std::move(translate), options, dub_factory_add_translator, +[](void *user, dub_reply reply, const char *text, const char *from, const char *to) {
+        dub_translate_fn call = [](void *user, dub_reply reply, const char *text, const char *from, const char *to) {
             return detail::answer(reply, [&] {
                 const std::string answer = (*static_cast<Translate *>(user))(text, from, to);
-                detail::check([&](dub_error *e) { return dub_reply_text(reply, answer.c_str(), e); });
+                detail::call(dub_reply_text, reply, answer.c_str());
             });
-        });
+        };
+        add(name, std::move(translate), options, dub_factory_add_translator, call);
     }
 
     /** Makes a function the voice of that name. */
     void add_tts(const std::string &name, Synthesize synthesize, const Options &options = {}) const
     {
-        add(name, std::move(synthesize), options, dub_factory_add_tts, +[](void *user, dub_reply reply, const char *text, const char *language, double rate, std::size_t) {
+        dub_synthesize_fn call = [](void *user, dub_reply reply, const char *text, const char *language, double rate,
+                                    std::size_t) {
             return detail::answer(reply, [&] {
                 const auto sound = (*static_cast<Synthesize *>(user))(text, language ? language : "", rate);
-                detail::check([&](dub_error *e) {
-                    return dub_reply_audio(reply, sound.first.data(), sound.first.size(), sound.second, e);
-                });
+                detail::call(dub_reply_audio, reply, sound.first.data(), sound.first.size(), sound.second);
             });
-        });
+        };
+        add(name, std::move(synthesize), options, dub_factory_add_tts, call);
     }
 
 private:
@@ -561,9 +512,8 @@ private:
     void add(const std::string &name, Function function, const Options &options, Add add, Callback callback) const
     {
         auto user = std::make_unique<Function>(std::move(function));
-        detail::check([&](dub_error *e) {
-            return add(get(), name.c_str(), options.pointers().data(), callback, user.get(), detail::destroy<Function>, e);
-        });
+        detail::call(add, get(), name.c_str(), options.pointers().data(), callback, user.get(),
+                     detail::destroy<Function>);
         // The library deletes it.
         user.release();
     }
@@ -574,9 +524,7 @@ class Stt : public detail::Owner<dub_stt, dub_stt_free> {
 public:
     Stt(const Factory &factory, const std::string &model, const Options &options = {}, JobRef job = nullptr)
     {
-        detail::check([&](dub_error *e) {
-            return dub_stt_load(factory.get(), model.c_str(), options.pointers().data(), detail::of(job), place(), e);
-        });
+        detail::call(dub_stt_load, factory.get(), model.c_str(), options.pointers().data(), detail::of(job), place());
     }
 
     std::string info() const { return detail::text_of(get(), dub_stt_info); }
@@ -584,9 +532,8 @@ public:
     Transcript transcribe(const Audio &audio, const Options &options = {}, JobRef job = nullptr) const
     {
         Transcript transcript;
-        detail::check([&](dub_error *e) {
-            return dub_stt_transcribe(get(), audio.get(), options.pointers().data(), detail::of(job), transcript.place(), e);
-        });
+        detail::call(dub_stt_transcribe, get(), audio.get(), options.pointers().data(), detail::of(job),
+                     transcript.place());
         return transcript;
     }
 };
@@ -596,9 +543,8 @@ class Translator : public detail::Owner<dub_translator, dub_translator_free> {
 public:
     Translator(const Factory &factory, const std::string &model, const Options &options = {}, JobRef job = nullptr)
     {
-        detail::check([&](dub_error *e) {
-            return dub_translator_load(factory.get(), model.c_str(), options.pointers().data(), detail::of(job), place(), e);
-        });
+        detail::call(dub_translator_load, factory.get(), model.c_str(), options.pointers().data(), detail::of(job),
+                     place());
     }
 
     std::string info() const { return detail::text_of(get(), dub_translator_info); }
@@ -608,10 +554,8 @@ public:
     {
         Translations translations;
         const std::vector<const char *> all = detail::pointers(texts);
-        detail::check([&](dub_error *e) {
-            return dub_translator_translate(get(), all.data(), all.size(), from.c_str(), to.c_str(),
-                                            options.pointers().data(), detail::of(job), translations.place(), e);
-        });
+        detail::call(dub_translator_translate, get(), all.data(), all.size(), from.c_str(), to.c_str(),
+                     options.pointers().data(), detail::of(job), translations.place());
         return translations;
     }
 };
@@ -621,9 +565,7 @@ class Tts : public detail::Owner<dub_tts, dub_tts_free> {
 public:
     Tts(const Factory &factory, const std::string &model, const Options &options = {}, JobRef job = nullptr)
     {
-        detail::check([&](dub_error *e) {
-            return dub_tts_load(factory.get(), model.c_str(), options.pointers().data(), detail::of(job), place(), e);
-        });
+        detail::call(dub_tts_load, factory.get(), model.c_str(), options.pointers().data(), detail::of(job), place());
     }
 
     std::string info() const { return detail::text_of(get(), dub_tts_info); }
@@ -632,10 +574,8 @@ public:
     {
         Speeches speeches;
         const std::vector<const char *> all = detail::pointers(texts);
-        detail::check([&](dub_error *e) {
-            return dub_tts_synthesize(get(), all.data(), all.size(), options.pointers().data(), detail::of(job),
-                                      speeches.place(), e);
-        });
+        detail::call(dub_tts_synthesize, get(), all.data(), all.size(), options.pointers().data(), detail::of(job),
+                     speeches.place());
         return speeches;
     }
 
@@ -643,9 +583,7 @@ public:
     std::optional<double> duration(const std::string &text, const Options &options = {}, JobRef job = nullptr) const
     {
         double seconds = 0;
-        detail::check([&](dub_error *e) {
-            return dub_tts_duration(get(), text.c_str(), options.pointers().data(), detail::of(job), &seconds, e);
-        });
+        detail::call(dub_tts_duration, get(), text.c_str(), options.pointers().data(), detail::of(job), &seconds);
         return seconds < 0 ? std::nullopt : std::optional<double>(seconds);
     }
 };
@@ -656,37 +594,29 @@ public:
     static Request file(const std::string &path, const std::string &to, const Options &options = {})
     {
         Request request;
-        detail::check([&](dub_error *e) {
-            return dub_request_file(path.c_str(), to.c_str(), options.pointers().data(), request.place(), e);
-        });
+        detail::call(dub_request_file, path.c_str(), to.c_str(), options.pointers().data(), request.place());
         return request;
     }
 
     static Request bytes(const void *bytes, std::size_t length, const std::string &to, const Options &options = {})
     {
         Request request;
-        detail::check([&](dub_error *e) {
-            return dub_request_bytes(static_cast<const std::uint8_t *>(bytes), length, to.c_str(), options.pointers().data(),
-                                     request.place(), e);
-        });
+        detail::call(dub_request_bytes, static_cast<const std::uint8_t *>(bytes), length, to.c_str(),
+                     options.pointers().data(), request.place());
         return request;
     }
 
     static Request audio(const Audio &audio, const std::string &to, const Options &options = {})
     {
         Request request;
-        detail::check([&](dub_error *e) {
-            return dub_request_audio(audio.get(), to.c_str(), options.pointers().data(), request.place(), e);
-        });
+        detail::call(dub_request_audio, audio.get(), to.c_str(), options.pointers().data(), request.place());
         return request;
     }
 
     /** Adds a line that is spoken instead of what is heard. */
     Request &add_line(double start, double end, const std::string &source, const std::optional<std::string> &target = {})
     {
-        detail::check([&](dub_error *e) {
-            return dub_request_add_line(get(), start, end, source.c_str(), detail::text_or_null(target), e);
-        });
+        detail::call(dub_request_add_line, get(), start, end, source.c_str(), detail::text_or_null(target));
         return *this;
     }
 };
@@ -695,10 +625,7 @@ public:
 class Line : public detail::Owner<dub_line, dub_line_free> {
 public:
     /** Throws why it failed, if it did. */
-    void check() const
-    {
-        detail::check([&](dub_error *e) { return dub_line_outcome(get(), e); });
-    }
+    void check() const { detail::call(dub_line_outcome, get()); }
 
     bool failed() const noexcept { return dub_line_outcome(get(), nullptr) != DUB_STATUS_OK; }
 
@@ -710,9 +637,7 @@ public:
     {
         Word word;
         const char *text = nullptr;
-        detail::check([&](dub_error *e) {
-            return dub_line_word(get(), index, &word.start, &word.end, &text, &word.probability, e);
-        });
+        detail::call(dub_line_word, get(), index, &word.start, &word.end, &text, &word.probability);
         word.text = text;
         return word;
     }
@@ -722,7 +647,7 @@ public:
     {
         Timed target;
         const char *text = nullptr;
-        detail::check([&](dub_error *e) { return dub_line_target(get(), &target.start, &target.end, &text, e); });
+        detail::call(dub_line_target, get(), &target.start, &target.end, &text);
         target.text = text;
         return target;
     }
@@ -731,16 +656,11 @@ public:
     Audio audio() const
     {
         dub_audio audio{};
-        detail::check([&](dub_error *e) { return dub_line_audio(get(), &audio, e); });
+        detail::call(dub_line_audio, get(), &audio);
         return Audio(audio);
     }
 
-    std::string_view json() const
-    {
-        const char *json = nullptr;
-        detail::check([&](dub_error *e) { return dub_line_json(get(), &json, e); });
-        return json;
-    }
+    std::string_view json() const { return detail::ask<const char *>(dub_line_json, get()); }
 
 private:
     friend class Run;
@@ -751,9 +671,7 @@ private:
         std::size_t index = 0;
         Timed source;
         const char *text = nullptr;
-        detail::check([&](dub_error *e) {
-            return dub_line_source(get(), &index, &source.start, &source.end, &text, &source.words, e);
-        });
+        detail::call(dub_line_source, get(), &index, &source.start, &source.end, &text, &source.words);
         source.text = text;
         return {index, source};
     }
@@ -781,14 +699,14 @@ public:
     Line operator[](std::size_t index) const
     {
         Line line;
-        detail::check([&](dub_error *e) { return dub_result_line(get(), index, line.place(), e); });
+        detail::call(dub_result_line, get(), index, line.place());
         return line;
     }
 
     Line failure(std::size_t index) const
     {
         Line line;
-        detail::check([&](dub_error *e) { return dub_result_failed(get(), index, line.place(), e); });
+        detail::call(dub_result_failed, get(), index, line.place());
         return line;
     }
 
@@ -798,7 +716,7 @@ public:
         const std::size_t count = counts()[2];
         for (std::size_t i = 0; i < count; i++) {
             const char *path = nullptr;
-            detail::check([&](dub_error *e) { return dub_result_file(get(), i, &path, e); });
+            detail::call(dub_result_file, get(), i, &path);
             all.emplace_back(path);
         }
         return all;
@@ -808,34 +726,25 @@ public:
     Bytes track() const
     {
         Bytes track;
-        detail::check([&](dub_error *e) { return dub_result_track(get(), &track.data, &track.size, e); });
+        detail::call(dub_result_track, get(), &track.data, &track.size);
         return track;
     }
 
     std::string_view srt(const std::string &language) const
     {
-        const char *text = nullptr;
-        detail::check([&](dub_error *e) { return dub_result_srt(get(), language.c_str(), &text, e); });
-        return text;
+        return detail::ask<const char *>(dub_result_srt, get(), language.c_str());
     }
 
     std::string_view vtt(const std::string &language) const
     {
-        const char *text = nullptr;
-        detail::check([&](dub_error *e) { return dub_result_vtt(get(), language.c_str(), &text, e); });
-        return text;
+        return detail::ask<const char *>(dub_result_vtt, get(), language.c_str());
     }
 
-    std::string_view report() const
-    {
-        const char *json = nullptr;
-        detail::check([&](dub_error *e) { return dub_result_report(get(), &json, e); });
-        return json;
-    }
+    std::string_view report() const { return detail::ask<const char *>(dub_result_report, get()); }
 
     void save(const std::string &folder, const std::string &stem) const
     {
-        detail::check([&](dub_error *e) { return dub_result_save(get(), folder.c_str(), stem.c_str(), e); });
+        detail::call(dub_result_save, get(), folder.c_str(), stem.c_str());
     }
 
 private:
@@ -844,14 +753,14 @@ private:
     std::pair<bool, bool> ends() const
     {
         bool complete = false, cut_short = false;
-        detail::check([&](dub_error *e) { return dub_result_complete(get(), &complete, &cut_short, e); });
+        detail::call(dub_result_complete, get(), &complete, &cut_short);
         return {complete, cut_short};
     }
 
     std::vector<std::size_t> counts() const
     {
         std::vector<std::size_t> found(3);
-        detail::check([&](dub_error *e) { return dub_result_counts(get(), &found[0], &found[1], &found[2], e); });
+        detail::call(dub_result_counts, get(), &found[0], &found[1], &found[2]);
         return found;
     }
 };
@@ -863,7 +772,7 @@ public:
     std::optional<Line> next() const
     {
         Line line;
-        if (detail::check([&](dub_error *e) { return dub_run_next(get(), line.place(), e); }) == DUB_STATUS_END)
+        if (detail::call(dub_run_next, get(), line.place()) == DUB_STATUS_END)
             return std::nullopt;
         return line;
     }
@@ -872,7 +781,7 @@ public:
     Result finish() const
     {
         Result result;
-        detail::check([&](dub_error *e) { return dub_run_finish(get(), result.place(), e); });
+        detail::call(dub_run_finish, get(), result.place());
         return result;
     }
 
@@ -918,25 +827,21 @@ public:
     Pipeline(const Factory &factory, const std::optional<std::string> &from, const std::string &to, const Options &options = {},
              JobRef job = nullptr)
     {
-        detail::check([&](dub_error *e) {
-            return dub_pipeline_load(factory.get(), detail::text_or_null(from), to.c_str(), options.pointers().data(),
-                                     detail::of(job), place(), e);
-        });
+        detail::call(dub_pipeline_load, factory.get(), detail::text_or_null(from), to.c_str(),
+                     options.pointers().data(), detail::of(job), place());
     }
 
     /** Of stages; without a voice it translates, without a translator too it transcribes. */
     explicit Pipeline(const Stt &stt, const Translator *translator = nullptr, const Tts *tts = nullptr)
     {
-        detail::check([&](dub_error *e) {
-            return dub_pipeline_new(stt.get(), translator ? translator->get() : dub_translator{}, tts ? tts->get() : dub_tts{},
-                                    place(), e);
-        });
+        detail::call(dub_pipeline_new, stt.get(), translator ? translator->get() : dub_translator{},
+                     tts ? tts->get() : dub_tts{}, place());
     }
 
     Run start(const Request &request, JobRef job = nullptr) const
     {
         Run run;
-        detail::check([&](dub_error *e) { return dub_run_start(get(), request.get(), detail::of(job), run.place(), e); });
+        detail::call(dub_run_start, get(), request.get(), detail::of(job), run.place());
         return run;
     }
 };
@@ -948,19 +853,18 @@ using Log = std::function<void(std::string_view level, std::string_view target, 
 inline void log(const std::string &level, Log function)
 {
     if (!function) {
-        detail::check([&](dub_error *e) { return dub_log(level.c_str(), nullptr, nullptr, nullptr, e); });
+        detail::call(dub_log, level.c_str(), nullptr, nullptr, nullptr);
         return;
     }
     auto user = std::make_unique<Log>(std::move(function));
-    detail::check([&](dub_error *e) {
-        return dub_log(level.c_str(), +[](void *user, const char *level, const char *target, const char *message) {
-            try {
-                (*static_cast<Log *>(user))(level, target, message);
-            } catch (...) {
-                // A log that fails has nobody to tell.
-            }
-        }, user.get(), detail::destroy<Log>, e);
-    });
+    dub_log_fn tell = [](void *user, const char *level, const char *target, const char *message) {
+        try {
+            (*static_cast<Log *>(user))(level, target, message);
+        } catch (...) {
+            // A log that fails has nobody to tell.
+        }
+    };
+    detail::call(dub_log, level.c_str(), tell, user.get(), detail::destroy<Log>);
     user.release();
 }
 

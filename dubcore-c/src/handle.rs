@@ -1,5 +1,7 @@
 //! Handles: what C holds of an object. The object lies in one table of the process; a call takes a reference of its own.
 
+#![allow(missing_docs, reason = "the fields of a handle are told of once, in the header's conventions")]
+
 use std::any::Any;
 use std::cell::RefCell;
 use std::sync::{Arc, LazyLock, Once};
@@ -90,11 +92,8 @@ handles! {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Text {
-    /// Where it lies in the table of handles.
     pub slot: u32,
-    /// How often that place was used before.
     pub generation: u32,
-    /// What kind of handle it is.
     pub kind: u32,
 }
 
@@ -104,11 +103,8 @@ pub struct Text {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Job {
-    /// Where it lies in the table of handles.
     pub slot: u32,
-    /// How often that place was used before.
     pub generation: u32,
-    /// What kind of handle it is.
     pub kind: u32,
 }
 
@@ -116,11 +112,8 @@ pub struct Job {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Audio {
-    /// Where it lies in the table of handles.
     pub slot: u32,
-    /// How often that place was used before.
     pub generation: u32,
-    /// What kind of handle it is.
     pub kind: u32,
 }
 
@@ -129,11 +122,8 @@ pub struct Audio {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Factory {
-    /// Where it lies in the table of handles.
     pub slot: u32,
-    /// How often that place was used before.
     pub generation: u32,
-    /// What kind of handle it is.
     pub kind: u32,
 }
 
@@ -141,11 +131,8 @@ pub struct Factory {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Preload {
-    /// Where it lies in the table of handles.
     pub slot: u32,
-    /// How often that place was used before.
     pub generation: u32,
-    /// What kind of handle it is.
     pub kind: u32,
 }
 
@@ -154,11 +141,8 @@ pub struct Preload {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Stt {
-    /// Where it lies in the table of handles.
     pub slot: u32,
-    /// How often that place was used before.
     pub generation: u32,
-    /// What kind of handle it is.
     pub kind: u32,
 }
 
@@ -166,11 +150,8 @@ pub struct Stt {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Translator {
-    /// Where it lies in the table of handles.
     pub slot: u32,
-    /// How often that place was used before.
     pub generation: u32,
-    /// What kind of handle it is.
     pub kind: u32,
 }
 
@@ -178,11 +159,8 @@ pub struct Translator {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Tts {
-    /// Where it lies in the table of handles.
     pub slot: u32,
-    /// How often that place was used before.
     pub generation: u32,
-    /// What kind of handle it is.
     pub kind: u32,
 }
 
@@ -190,11 +168,8 @@ pub struct Tts {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Transcript {
-    /// Where it lies in the table of handles.
     pub slot: u32,
-    /// How often that place was used before.
     pub generation: u32,
-    /// What kind of handle it is.
     pub kind: u32,
 }
 
@@ -202,11 +177,8 @@ pub struct Transcript {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Translations {
-    /// Where it lies in the table of handles.
     pub slot: u32,
-    /// How often that place was used before.
     pub generation: u32,
-    /// What kind of handle it is.
     pub kind: u32,
 }
 
@@ -214,11 +186,8 @@ pub struct Translations {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Speeches {
-    /// Where it lies in the table of handles.
     pub slot: u32,
-    /// How often that place was used before.
     pub generation: u32,
-    /// What kind of handle it is.
     pub kind: u32,
 }
 
@@ -226,11 +195,8 @@ pub struct Speeches {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Pipeline {
-    /// Where it lies in the table of handles.
     pub slot: u32,
-    /// How often that place was used before.
     pub generation: u32,
-    /// What kind of handle it is.
     pub kind: u32,
 }
 
@@ -238,11 +204,8 @@ pub struct Pipeline {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Request {
-    /// Where it lies in the table of handles.
     pub slot: u32,
-    /// How often that place was used before.
     pub generation: u32,
-    /// What kind of handle it is.
     pub kind: u32,
 }
 
@@ -251,11 +214,8 @@ pub struct Request {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Run {
-    /// Where it lies in the table of handles.
     pub slot: u32,
-    /// How often that place was used before.
     pub generation: u32,
-    /// What kind of handle it is.
     pub kind: u32,
 }
 
@@ -263,11 +223,8 @@ pub struct Run {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Line {
-    /// Where it lies in the table of handles.
     pub slot: u32,
-    /// How often that place was used before.
     pub generation: u32,
-    /// What kind of handle it is.
     pub kind: u32,
 }
 
@@ -275,11 +232,8 @@ pub struct Line {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct DubResult {
-    /// Where it lies in the table of handles.
     pub slot: u32,
-    /// How often that place was used before.
     pub generation: u32,
-    /// What kind of handle it is.
     pub kind: u32,
 }
 
@@ -288,11 +242,8 @@ pub struct DubResult {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Reply {
-    /// Where it lies in the table of handles.
     pub slot: u32,
-    /// How often that place was used before.
     pub generation: u32,
-    /// What kind of handle it is.
     pub kind: u32,
 }
 
