@@ -4,7 +4,7 @@
 
 use std::any::Any;
 use std::cell::RefCell;
-use std::sync::{Arc, LazyLock, Once};
+use std::sync::{Arc, LazyLock};
 
 use engine::{Error, ErrorKind, Result};
 
@@ -20,7 +20,10 @@ pub(crate) struct Entry {
     object: Arc<dyn Any + Send + Sync>,
 }
 
-static TABLE: LazyLock<Table<Entry>> = LazyLock::new(Table::new);
+static TABLE: LazyLock<Table<Entry>> = LazyLock::new(|| {
+    survive_forks();
+    Table::new()
+});
 
 /// A struct that C passes by value, and the object behind it.
 pub(crate) trait Handle: Copy {
@@ -249,7 +252,6 @@ pub struct Reply {
 
 /// Makes a handle to `object`.
 pub(crate) fn put<H: Handle>(object: H::Object) -> Result<H> {
-    survive_forks();
     let full = || Error::new(ErrorKind::LimitExceeded, "there are too many handles: free those that are no longer used");
     TABLE.insert(Entry { kind: H::KIND, object: Arc::new(object) }).map(|key| H::new(key, H::KIND)).ok_or_else(full)
 }
@@ -314,14 +316,11 @@ extern "C" fn after_fork() {
     HELD.with(|held| *held.borrow_mut() = None);
 }
 
-/// A child has the table as it was at the fork: no other thread may be changing it at that moment.
+/// A child has the table as it was at the fork: no other thread may be changing it, or making it, at that moment.
 fn survive_forks() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        #[cfg(unix)]
-        // SAFETY: the functions are as they must be, and take and release one lock, which nobody holds while forking.
-        unsafe {
-            libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(after_fork));
-        }
-    });
+    #[cfg(unix)]
+    // SAFETY: the functions are as they must be, and take and release one lock, which nobody holds while forking.
+    unsafe {
+        libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(after_fork));
+    }
 }
