@@ -353,7 +353,8 @@ typedef struct dub_error dub_error;
 typedef int32_t (*dub_progress_fn)(void *user, double fraction);
 
 /**
- * Ends what `user` points to, once, on any thread. It may call any function, and must not throw or jump out.
+ * Ends what `user` points to, once, on any thread, when or soon after the last that could use it has gone: a thread that
+ * loaded a model may be the last. It may call any function, and must not throw or jump out.
  */
 typedef void (*dub_destroy_fn)(void *user);
 

@@ -4,7 +4,8 @@ use std::ffi::c_void;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Ends what `user` points to, once, on any thread. It may call any function, and must not throw or jump out.
+/// Ends what `user` points to, once, on any thread, when or soon after the last that could use it has gone: a thread that
+/// loaded a model may be the last. It may call any function, and must not throw or jump out.
 pub type DestroyFn = Option<unsafe extern "C" fn(user: *mut c_void)>;
 
 /// A pointer of C's own, for its callbacks. The last clone that goes ends what it points to, if it was armed.
