@@ -64,7 +64,7 @@ enum Task {
         write: bool,
     /// Build the C library and install it, with its headers and what pkg-config and CMake read.
     InstallC {
-        /// Where to: bin, lib and so on lie in it.
+        /// Where to: `lib` and `include` lie in it.
         #[arg(long, default_value = "/usr/local")]
         prefix: PathBuf,
     },
