@@ -592,6 +592,12 @@ const char *dub_error_kind(const dub_error *error);
 const char *dub_error_message(const dub_error *error);
 
 /**
+ * What to do about failures of that kind in general; empty after a success. It is never NULL, and belongs to `error` until
+ * that is freed or passed to another call.
+ */
+const char *dub_error_hint(const dub_error *error);
+
+/**
  * Whether the same call may succeed later with nothing else changed. False for a NULL `error`.
  */
 bool dub_error_retryable(const dub_error *error);

@@ -43,23 +43,26 @@ namespace dubcore {
 /** What every failed call throws. */
 class Error : public std::runtime_error {
 public:
-    Error(dub_status status, std::string kind, const std::string &message, bool retryable)
-        : std::runtime_error(message), status_(status), kind_(std::move(kind)), retryable_(retryable)
+    Error(dub_status status, std::string kind, const std::string &message, std::string hint, bool retryable)
+        : std::runtime_error(message), status_(status), kind_(std::move(kind)), hint_(std::move(hint)), retryable_(retryable)
     {
     }
 
     /** With which a callback fails its call. */
-    Error(dub_status status, const std::string &message) : Error(status, "", message, false) {}
+    Error(dub_status status, const std::string &message) : Error(status, "", message, "", false) {}
 
     dub_status status() const noexcept { return status_; }
     /** The status's name: "busy". */
     const std::string &kind() const noexcept { return kind_; }
+    /** What to do about failures of that kind in general. */
+    const std::string &hint() const noexcept { return hint_; }
     /** Whether the same call may succeed later. */
     bool retryable() const noexcept { return retryable_; }
 
 private:
     dub_status status_;
     std::string kind_;
+    std::string hint_;
     bool retryable_;
 };
 
@@ -76,7 +79,8 @@ dub_status call(dub_status (*function)(Parameters...), Arguments... arguments)
     std::unique_ptr<dub_error, FreeError> error(dub_error_new());
     const dub_status status = function(arguments..., error.get());
     if (status != DUB_STATUS_OK && status != DUB_STATUS_END)
-        throw Error(status, dub_error_kind(error.get()), dub_error_message(error.get()), dub_error_retryable(error.get()));
+        throw Error(status, dub_error_kind(error.get()), dub_error_message(error.get()), dub_error_hint(error.get()),
+                    dub_error_retryable(error.get()));
     return status;
 }
 

@@ -87,6 +87,7 @@ pub struct Failure {
     status: Status,
     kind: CString,
     message: CString,
+    hint: CString,
     retryable: bool,
 }
 
@@ -102,11 +103,15 @@ impl Failure {
     pub(crate) fn message(&self) -> &CStr {
         &self.message
     }
+
+    fn hint(&self) -> &CStr {
+        &self.hint
+    }
 }
 
 impl Default for Failure {
     fn default() -> Self {
-        Self { status: Status::Ok, kind: c"ok".into(), message: c"".into(), retryable: false }
+        Self { status: Status::Ok, kind: c"ok".into(), message: c"".into(), hint: c"".into(), retryable: false }
     }
 }
 
@@ -119,6 +124,7 @@ impl From<Result<Status>> for Failure {
                 status: e.kind().into(),
                 kind: c_string(e.kind().as_str()),
                 message: c_string(&e.report()),
+                hint: c_string(e.kind().hint()),
                 retryable: e.kind().is_retryable(),
             },
         }
@@ -163,6 +169,14 @@ pub unsafe extern "C" fn dub_error_kind(error: *const Failure) -> *const c_char 
 pub unsafe extern "C" fn dub_error_message(error: *const Failure) -> *const c_char {
     // SAFETY: NULL or live, by the caller's promise.
     unsafe { error.as_ref() }.map_or(c"the error is NULL", Failure::message).as_ptr()
+}
+
+/// What to do about failures of that kind in general; empty after a success. It is never NULL, and belongs to `error` until
+/// that is freed or passed to another call.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dub_error_hint(error: *const Failure) -> *const c_char {
+    // SAFETY: NULL or live, by the caller's promise.
+    unsafe { error.as_ref() }.map_or(c"pass an error of dub_error_new's", Failure::hint).as_ptr()
 }
 
 /// Whether the same call may succeed later with nothing else changed. False for a NULL `error`.

@@ -62,6 +62,7 @@ enum Task {
         /// Keep the figures in models/eval/figures.json.
         #[arg(long)]
         write: bool,
+    },
     /// Build the C library and install it, with its headers and what pkg-config and CMake read.
     InstallC {
         /// Where to: `lib` and `include` lie in it.
@@ -217,6 +218,8 @@ fn eval_pack(paths: [(&str, Option<PathBuf>); 3], flags: &[(&str, bool)]) -> Res
     }
     command.args(flags.iter().filter(|(_, on)| *on).map(|(name, _)| name));
     shell::run(&mut command)
+}
+
 fn install(prefix: &Path) -> Result<()> {
     // A relative folder is meant from where one is.
     install::install(&Project::find()?, &std::path::absolute(prefix)?)
@@ -233,7 +236,8 @@ fn random_model(args: &[String]) -> Result<()> {
 fn test(long: bool, named: &[String]) -> Result<bool> {
     for name in named {
         if !GROUPS.iter().any(|g| g.name == name && g.long == long) {
-            let known: Vec<_> = GROUPS.iter().filter(|g| g.long == long).map(|g| format!("  {:8} {}", g.name, g.about)).collect();
+            let known: Vec<_> =
+                GROUPS.iter().filter(|g| g.long == long).map(|g| format!("  {:10} {}", g.name, g.about)).collect();
             bail!("there is no group {name:?} {} --long; there are\n{}", if long { "with" } else { "without" }, known.join("\n"));
         }
     }
@@ -262,9 +266,9 @@ fn test(long: bool, named: &[String]) -> Result<bool> {
 
 /// Prints the outcome of the run, and tells whether all is well.
 fn summary(rows: &[(&str, Tally, Duration)]) -> bool {
-    println!("\ngroup     passed  failed  skipped     time");
+    println!("\ngroup       passed  failed  skipped     time");
     for (name, t, time) in rows {
-        println!("{name:8} {:7} {:7} {:8} {:7.1}s", t.passed, t.failed, t.skipped, time.as_secs_f64());
+        println!("{name:10} {:7} {:7} {:8} {:7.1}s", t.passed, t.failed, t.skipped, time.as_secs_f64());
     }
     for (name, t, _) in rows {
         t.failures.iter().for_each(|f| println!("FAILED {name}: {f}"));

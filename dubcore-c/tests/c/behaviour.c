@@ -91,7 +91,7 @@ static void a_failing_callback(struct world *w)
     dub_translations_text(translations, 2, &text, &score, w->error);
     ok(strstr(dub_error_message(w->error), "the quota is used up") != NULL, "its message is told");
     dub_translations_text(translations, 1, &text, &score, w->error);
-    ok(dub_error_retryable(w->error), "whether it may be tried again is told");
+    ok(dub_error_retryable(w->error) && strlen(dub_error_hint(w->error)) > 0, "what to do, and whether it may be tried again, is told");
     dub_translations_free(translations);
     dub_translator_free(translator);
 }

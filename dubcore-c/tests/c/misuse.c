@@ -93,6 +93,7 @@ int main(int argc, char **argv)
     check(dub_error_status(NULL) == DUB_STATUS_INVALID_ARGUMENT, "the status of a NULL error");
     check(strlen(dub_error_message(NULL)) > 0, "the message of a NULL error");
     check(strcmp(dub_error_kind(NULL), "invalid_argument") == 0, "the kind of a NULL error");
+    check(strlen(dub_error_hint(NULL)) > 0, "the hint of a NULL error");
     check(!dub_error_retryable(NULL), "a NULL error is not worth another try");
     dub_error_free(NULL);
     check(1, "freeing NULL");
