@@ -212,6 +212,14 @@ pub(crate) fn set_threads(n: usize) {
     THREADS.store(n as u64, Ordering::Release);
 }
 
+/// The number of compute threads of this process.
+pub(crate) fn threads() -> usize {
+    match THREADS.load(Ordering::Acquire) {
+        0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
+        n => n as usize,
+    }
+}
+
 /// Runs `work` on the compute pool and returns its result. Parallel loops inside use the pool's threads alone.
 pub(crate) fn compute<R: Send>(work: impl FnOnce() -> R + Send) -> Result<R> {
     Ok(pool()?.install(work))

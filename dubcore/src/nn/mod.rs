@@ -4,6 +4,7 @@
 //! the engine behind it; another one can stand here without a backend noticing.
 
 pub(crate) mod conv;
+pub(crate) mod cpu;
 pub(crate) mod decode;
 pub(crate) mod duration;
 mod elementwise;

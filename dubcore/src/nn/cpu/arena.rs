@@ -1,0 +1,156 @@
+//! Memory of kernels: aligned to cache lines, and lent again and again within a request.
+
+use std::ops::{Deref, DerefMut};
+
+use crate::sync::Mutex;
+
+/// A cache line, the unit of [`Buffer`].
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u32; 16]);
+
+// SAFETY: any bits are a value, and its size is its own.
+unsafe impl Plain for Line {}
+
+const LINE: usize = size_of::<Line>();
+
+/// Numbers, of which any bits are one.
+///
+/// # Safety
+/// Any bits are a value, and a [`Line`] is a whole number of them.
+pub(super) unsafe trait Plain: Copy + Send + Sync {}
+
+// SAFETY: any bits are a value of these, whose sizes divide 64.
+unsafe impl Plain for f32 {}
+// SAFETY: as above.
+unsafe impl Plain for u32 {}
+// SAFETY: as above.
+unsafe impl Plain for u16 {}
+// SAFETY: as above.
+unsafe impl Plain for u8 {}
+
+/// The same memory as values of another kind, as many as fit whole. `U` is no more strictly aligned than `T`.
+pub(super) fn cast<T: Plain, U: Plain>(values: &[T]) -> &[U] {
+    const { assert!(align_of::<U>() <= align_of::<T>()) }
+    // SAFETY: any bits are a `U`, the alignment suffices, and the length is rounded down.
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values) / size_of::<U>()) }
+}
+
+/// As [`cast`].
+pub(super) fn cast_mut<T: Plain, U: Plain>(values: &mut [T]) -> &mut [U] {
+    const { assert!(align_of::<U>() <= align_of::<T>()) }
+    // SAFETY: as in `cast`; any bits are a `T` too, and the borrow is passed on.
+    unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), size_of_val(values) / size_of::<U>()) }
+}
+
+/// Zeros at first, aligned to a cache line.
+#[derive(Clone, Default)]
+pub(super) struct Buffer(Vec<Line>);
+
+impl Buffer {
+    /// For `len` values of `T`.
+    pub(super) fn new<T: Plain>(len: usize) -> Self {
+        Self(vec![Line([0; 16]); lines::<T>(len)])
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.0.len() * LINE
+    }
+
+    /// All of it, which may be some values more than were asked for.
+    pub(super) fn as_slice<T: Plain>(&self) -> &[T] {
+        cast(&self.0)
+    }
+
+    pub(super) fn as_mut<T: Plain>(&mut self) -> &mut [T] {
+        cast_mut(&mut self.0)
+    }
+}
+
+fn lines<T>(len: usize) -> usize {
+    (len * size_of::<T>()).div_ceil(LINE)
+}
+
+/// Scratch memory of one request. What is lent comes back when it is dropped, and is lent again: in the steady state nothing
+/// is allocated. Any thread may borrow.
+#[derive(Default)]
+pub(crate) struct Arena(Mutex<Vec<Buffer>>);
+
+impl Arena {
+    /// `len` values that are what somebody left there.
+    pub(super) fn lend<T: Plain>(&self, len: usize) -> Lent<'_, T> {
+        let want = lines::<T>(len);
+        let mut free = self.0.lock();
+        // The smallest that fits, else the largest, which grows: so each size is allocated once.
+        let fits = (0..free.len()).filter(|i| free[*i].0.len() >= want).min_by_key(|i| free[*i].0.len());
+        let pick = fits.or_else(|| (0..free.len()).max_by_key(|i| free[*i].0.len()));
+        let mut buffer = pick.map(|i| free.swap_remove(i)).unwrap_or_default();
+        drop(free);
+        if buffer.0.len() < want {
+            // Not resized: what is in it need not be copied.
+            buffer = Buffer(vec![Line([0; 16]); want]);
+        }
+        Lent { arena: self, buffer, len, of: std::marker::PhantomData }
+    }
+
+    /// Bytes that it holds and nobody has.
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.lock().iter().map(Buffer::bytes).sum()
+    }
+}
+
+/// Memory of an [`Arena`].
+pub(super) struct Lent<'a, T> {
+    arena: &'a Arena,
+    buffer: Buffer,
+    len: usize,
+    of: std::marker::PhantomData<T>,
+}
+
+impl<T: Plain> Deref for Lent<'_, T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.buffer.as_slice()[..self.len]
+    }
+}
+
+impl<T: Plain> DerefMut for Lent<'_, T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.buffer.as_mut()[..self.len]
+    }
+}
+
+impl<T> Drop for Lent<'_, T> {
+    fn drop(&mut self) {
+        self.arena.0.lock().push(std::mem::take(&mut self.buffer));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_back_is_lent_again() {
+        let arena = Arena::default();
+        let at = |len| {
+            let mut a = arena.lend::<f32>(len);
+            a.fill(1.0);
+            assert_eq!((a.len(), a.as_ptr() as usize % 64), (len, 0));
+            a.as_ptr() as usize
+        };
+        let first = at(100);
+        assert_eq!(at(100), first);
+        assert_eq!(at(3), first);
+        {
+            let (a, b) = (arena.lend::<u8>(400), arena.lend::<u16>(1));
+            assert_eq!(a.as_ptr() as usize, first);
+            assert_ne!(b.as_ptr() as usize, first);
+        }
+        assert_eq!(arena.bytes(), 448 + 64);
+        at(1000);
+        assert_eq!(arena.bytes(), 4032 + 64, "the larger one grew");
+        assert!(arena.lend::<f32>(0).is_empty());
+    }
+}

@@ -1,0 +1,381 @@
+//! Attention over cached keys and values.
+//!
+//! Keys and values are packed like weights ([`super::pack`]): keys as outputs whose inputs are the head's channels, values as
+//! outputs (the channels) whose inputs are the keys. So scores and the mix of values are products as in [`super::gemm`]. A
+//! few rows of queries are done at a time, by head: their scores stay in the cache, and the matrix of all scores never exists.
+//!
+//! A cache has room for a number of keys from the start. The beams of a search share one: each step writes one key per beam,
+//! side by side, and a table says whose key of each step a beam goes on from. When beams trade places only the table changes.
+
+use super::Cpu;
+use super::arena::{Arena, Buffer, cast, cast_mut};
+use super::gemm::{Act, Bf16, Dot, F32, Steps, sum, to_bf16};
+use super::norm::softmax;
+use super::pack::Format;
+use super::simd::{Isa, Kernel, Simd, bf16};
+use super::tile::{Rows, Tile};
+
+/// Keys and values of several sequences.
+pub(crate) struct KvCache {
+    isa: Isa,
+    format: Format,
+    heads: usize,
+    /// Channels of a head.
+    head: usize,
+    /// Keys of a sequence, a whole number of panels.
+    room: usize,
+    /// By sequence and head: panels of keys, `[head, width]`.
+    keys: Buffer,
+    /// By sequence and head: panels of channels, `[room, width]`.
+    values: Buffer,
+    sequences: usize,
+}
+
+/// What the queries of some rows see.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Seen<'a> {
+    /// The first so many keys.
+    First(usize),
+    /// The last row so many keys, each row before one less.
+    Causal(usize),
+    /// Of each step's keys, one for each of `beams`, that of the beam in the row's own part of the table, `[rows, steps]`.
+    Path { table: &'a [u8], beams: usize },
+}
+
+/// Rows of queries that belong to one sequence of the cache.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Queries<'a> {
+    pub(crate) rows: usize,
+    pub(crate) sequence: usize,
+    pub(crate) seen: Seen<'a>,
+}
+
+impl KvCache {
+    /// Room for `room` keys of each of `sequences`. Int8 is held as bf16.
+    pub(crate) fn new(isa: Isa, format: Format, (sequences, heads, head): (usize, usize, usize), room: usize) -> Self {
+        let format = if format == Format::F32 { Format::F32 } else { Format::Bf16 };
+        let width = 2 * isa.lanes();
+        let room = room.next_multiple_of(width);
+        let mut cache = Self { isa, format, heads, head, room, keys: Buffer::default(), values: Buffer::default(), sequences };
+        cache.keys = Buffer::new::<u32>(sequences * heads * cache.key_words());
+        cache.values = Buffer::new::<u32>(sequences * heads * cache.value_words());
+        cache
+    }
+
+    fn width(&self) -> usize {
+        2 * self.isa.lanes()
+    }
+
+    /// Words of a head's keys.
+    fn key_words(&self) -> usize {
+        self.room * self.format.words(self.head)
+    }
+
+    /// Words of a head's values.
+    fn value_words(&self) -> usize {
+        self.head.next_multiple_of(self.width()) * self.format.words(self.room)
+    }
+
+    /// Keys that there is room for.
+    pub(crate) fn room(&self) -> usize {
+        self.room
+    }
+
+    /// Bytes that it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.keys.bytes() + self.values.bytes()
+    }
+
+    /// Writes key `at` of a sequence, and its value: rows of all heads' channels.
+    pub(crate) fn write(&mut self, sequence: usize, at: usize, key: &[f32], value: &[f32]) {
+        assert!(sequence < self.sequences && at < self.room && key.len() == self.heads * self.head && value.len() == key.len());
+        let (key_words, value_words) = (self.key_words(), self.value_words());
+        let place = Place { format: self.format, width: self.width(), head: self.head, room: self.room };
+        let first = sequence * self.heads;
+        let keys = self.keys.as_mut::<u32>()[first * key_words..].chunks_exact_mut(key_words);
+        let values = self.values.as_mut::<u32>()[first * value_words..].chunks_exact_mut(value_words);
+        for (((keys, values), key), value) in keys.zip(values).zip(key.chunks_exact(self.head)).zip(value.chunks_exact(self.head))
+        {
+            for (c, (k, v)) in key.iter().zip(value).enumerate() {
+                place.put(keys, place.key(at, c), *k);
+                place.put(values, place.value(at, c), *v);
+            }
+        }
+    }
+
+    /// Writes the first keys and values of a sequence, as many as there are rows.
+    pub(crate) fn fill(&mut self, cpu: &Cpu, sequence: usize, keys: Rows<'_>, values: Rows<'_>) {
+        let channels = self.heads * self.head;
+        assert!(sequence < self.sequences && keys.len() <= self.room && keys.columns() == channels);
+        assert_eq!((keys.len(), channels), (values.len(), values.columns()));
+        let (key_words, value_words) = (self.key_words(), self.value_words());
+        let place = Place { format: self.format, width: self.width(), head: self.head, room: self.room };
+        let (first, heads, head, width) = (sequence * self.heads, self.heads, self.head, self.width());
+        let to = &mut self.keys.as_mut::<f32>()[first * key_words..][..heads * key_words];
+        cpu.team.each_rows(Tile::dense(to, key_words), 1, |h, mut to| {
+            let to = cast_mut(to.row(0));
+            // Panel by panel, so that what is written stays near.
+            for from in (0..keys.len()).step_by(width) {
+                for c in 0..head {
+                    for t in from..(from + width).min(keys.len()) {
+                        place.put(to, place.key(t, c), keys.row(t)[h * head + c]);
+                    }
+                }
+            }
+        });
+        let to = &mut self.values.as_mut::<f32>()[first * value_words..][..heads * value_words];
+        cpu.team.each_rows(Tile::dense(to, value_words), 1, |h, mut to| {
+            let to = cast_mut(to.row(0));
+            for t in 0..values.len() {
+                for (c, v) in values.row(t)[h * head..][..head].iter().enumerate() {
+                    place.put(to, place.value(t, c), *v);
+                }
+            }
+        });
+    }
+
+    /// `out` from queries `q`, both `[rows, heads * head]`, which come in the order of `queries`, and have been scaled by one
+    /// over the root of a head's channels (best by their projection's weights).
+    pub(crate) fn attend(&self, cpu: &Cpu, q: Rows<'_>, queries: &[Queries<'_>], out: Tile<'_>) {
+        let rows: usize = queries.iter().map(|q| q.rows).sum();
+        assert_eq!((rows, self.heads * self.head), (q.len(), q.columns()));
+        assert_eq!((rows, q.columns()), (out.rows(), out.columns()));
+        assert!(queries.iter().all(|q| q.sequence < self.sequences && q.seen.keys(q.rows) <= self.room));
+        let arena = &cpu.arena;
+        let one = |queries: &Queries<'_>, q: Rows<'_>, first: usize, h: usize, out: Tile<'_>| {
+            self.isa.run(Attend { cache: self, arena, queries, first, head: h, q, out });
+        };
+        if queries.iter().all(|q| q.rows <= BLOCK) {
+            // A decoder's step: a head of all sequences at a time.
+            cpu.team.each_columns(out, self.head, |h, out| {
+                let out = out.shared();
+                let mut first = 0;
+                for queries in queries {
+                    // SAFETY: each piece has rows of its own.
+                    let out = unsafe { out.piece(first, queries.rows, 0, usize::MAX) };
+                    one(queries, q.slice(first, queries.rows), 0, h, out);
+                    first += queries.rows;
+                }
+            });
+            return;
+        }
+        let (out, mut first) = (out.shared(), 0);
+        for queries in queries {
+            let q = q.slice(first, queries.rows);
+            // SAFETY: as above.
+            let out = unsafe { out.piece(first, queries.rows, 0, usize::MAX) };
+            cpu.team.each_piece(out, (BLOCK, self.head), |b, h, out| one(queries, q.slice(b * BLOCK, BLOCK), b * BLOCK, h, out));
+            first += queries.rows;
+        }
+    }
+}
+
+/// Rows of queries that one thread does at a time.
+const BLOCK: usize = 12;
+
+impl Seen<'_> {
+    /// All keys that the last of `rows` may see.
+    fn keys(&self, rows: usize) -> usize {
+        match self {
+            Self::First(n) | Self::Causal(n) => *n,
+            Self::Path { table, beams } => table.len() / rows.max(1) * beams,
+        }
+    }
+}
+
+/// Where numbers are in a head's part of the cache, counted in numbers.
+#[derive(Clone, Copy)]
+struct Place {
+    format: Format,
+    width: usize,
+    head: usize,
+    room: usize,
+}
+
+impl Place {
+    /// Channel `c` of key `t`.
+    fn key(self, t: usize, c: usize) -> usize {
+        self.at(t, c, self.head)
+    }
+
+    /// Channel `c` of the value of key `t`.
+    fn value(self, t: usize, c: usize) -> usize {
+        self.at(c, t, self.room)
+    }
+
+    /// The weight of input `i`, of `inputs`, for output `o`.
+    fn at(self, o: usize, i: usize, inputs: usize) -> usize {
+        let per = self.format.per_word();
+        let panel = o / self.width * self.format.words(inputs) * self.width;
+        (panel + i / per * self.width + o % self.width) * per + i % per
+    }
+
+    #[inline(always)]
+    fn put(self, words: &mut [u32], at: usize, v: f32) {
+        match self.format {
+            Format::F32 => words[at] = v.to_bits(),
+            // Halves of a word in memory order: the lower one first.
+            _ => cast_mut::<u32, u16>(words)[at ^ usize::from(cfg!(target_endian = "big"))] = bf16(v),
+        }
+    }
+}
+
+/// Some rows of queries of one sequence and head.
+struct Attend<'a> {
+    cache: &'a KvCache,
+    arena: &'a Arena,
+    queries: &'a Queries<'a>,
+    /// The number of its first row among `queries`.
+    first: usize,
+    head: usize,
+    /// Rows of all heads.
+    q: Rows<'a>,
+    /// This head's columns.
+    out: Tile<'a>,
+}
+
+impl Kernel for Attend<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        match self.cache.format {
+            Format::F32 => self.blocks::<S, F32>(s),
+            _ => self.blocks::<S, Bf16>(s),
+        }
+    }
+}
+
+impl Attend<'_> {
+    #[inline(always)]
+    fn blocks<S: Simd, D: Dot>(mut self, s: S) {
+        let rows = self.out.rows();
+        let mut row = 0;
+        while row < rows {
+            let left = rows - row;
+            row += if S::ROWS >= 12 && left >= 12 {
+                self.block::<S, D, 12, 1>(s, row)
+            } else if S::ROWS >= 6 && left >= 6 {
+                self.block::<S, D, 6, 1>(s, row)
+            } else if S::ROWS >= 12 && left >= 4 {
+                self.block::<S, D, 4, 2>(s, row)
+            } else if S::ROWS >= 4 && left >= 4 {
+                self.block::<S, D, 4, 1>(s, row)
+            } else if left >= 2 {
+                self.block::<S, D, 2, 2>(s, row)
+            } else {
+                self.block::<S, D, 1, 4>(s, row)
+            };
+        }
+    }
+
+    /// `M` rows, whose scores are made of `P` panels of keys at a time. Returns `M`.
+    #[inline(always)]
+    fn block<S: Simd, D: Dot, const M: usize, const P: usize>(&mut self, s: S, row: usize) -> usize {
+        let (cache, width) = (self.cache, 2 * S::LANES);
+        let number = self.first + row;
+        let keys = match self.queries.seen {
+            // The last of these rows sees the most.
+            Seen::Causal(n) => (n + number + M).saturating_sub(self.queries.rows),
+            seen => seen.keys(self.queries.rows),
+        };
+        // A whole number of panels, each of which is multiplied, and then of words.
+        let stride = keys.next_multiple_of(width);
+        let of_query = cache.format.words(cache.head);
+        let mut scores = self.arena.lend::<f32>(M * stride);
+        let q = self.q.slice(row, M);
+        let channels = |r: usize| &q.row(r)[self.head * cache.head..][..cache.head];
+        let mut rounded = self.arena.lend::<u32>(if D::WORDS_ARE_FLOATS { 0 } else { M * of_query });
+        let (query, query_row): (&[u32], usize) = if D::WORDS_ARE_FLOATS {
+            (&cast(q.values())[self.head * cache.head..], q.stride())
+        } else {
+            for (r, to) in rounded.chunks_exact_mut(of_query).enumerate() {
+                to_bf16(s, channels(r), Act::None, cast_mut(to));
+            }
+            (&rounded, of_query)
+        };
+        debug_assert!((M - 1) * query_row + of_query <= query.len());
+        let at = self.queries.sequence * cache.heads + self.head;
+        let packed = &cache.keys.as_slice::<u32>()[at * cache.key_words()..][..cache.key_words()];
+        let steps = Steps { row: query_row, tap: 0, taps: 1, words: of_query, panel: of_query * width };
+        let (mut panel, panels) = (0, stride / width);
+        debug_assert!(panels * steps.panel <= packed.len());
+        while panel < panels {
+            let (b, to) = (packed[panel * steps.panel..].as_ptr(), scores[panel * width..].as_mut_ptr());
+            // SAFETY: `panels` panels lie in the keys, and their scores in `scores`, `M` rows of `stride`.
+            unsafe {
+                if panel + P <= panels {
+                    sum::<S, D, M, P>(s, query.as_ptr(), b, steps, to, stride);
+                    panel += P;
+                } else {
+                    sum::<S, D, M, 1>(s, query.as_ptr(), b, steps, to, stride);
+                    panel += 1;
+                }
+            }
+        }
+        for (r, scores) in scores.chunks_exact_mut(stride.max(1)).enumerate() {
+            self.weigh(s, number + r, keys, scores);
+        }
+        if !D::WORDS_ARE_FLOATS {
+            scores.chunks_exact_mut(stride.max(1)).for_each(|scores| halve(s, scores));
+        }
+        let packed = &cache.values.as_slice::<u32>()[at * cache.value_words()..][..cache.value_words()];
+        let panel = cache.format.words(cache.room) * width;
+        let steps = Steps { row: stride, tap: 0, taps: 1, words: cache.format.words(keys), panel };
+        debug_assert!(steps.words * width <= panel);
+        let weights: &[u32] = cast(&scores);
+        let mut mixed = [0.0; 12 * 2 * super::simd::MAX_LANES];
+        for (p, packed) in packed.chunks_exact(panel).enumerate() {
+            // SAFETY: a panel has a vector of channels for each of its words, and `mixed` room for `M` rows of it.
+            unsafe { sum::<S, D, M, 1>(s, weights.as_ptr(), packed.as_ptr(), steps, mixed.as_mut_ptr(), width) };
+            for r in 0..M {
+                let out = &mut self.out.row(row + r)[p * width..];
+                let n = out.len().min(width);
+                out[..n].copy_from_slice(&mixed[r * width..][..n]);
+            }
+        }
+        M
+    }
+
+    /// Scores to weights: softmax over the keys that row `number` sees, zero for the others.
+    #[inline(always)]
+    fn weigh<S: Simd>(&self, s: S, number: usize, keys: usize, scores: &mut [f32]) {
+        let rows = self.queries.rows;
+        let sees = match self.queries.seen {
+            Seen::First(n) => n,
+            Seen::Causal(n) => (n + number + 1).saturating_sub(rows),
+            Seen::Path { table, beams } => {
+                let steps = table.len() / rows.max(1);
+                let path = &table[number * steps..][..steps];
+                let mut own = self.arena.lend::<f32>(steps);
+                for (t, (own, beam)) in own.iter_mut().zip(path).enumerate() {
+                    *own = scores[t * beams + usize::from(*beam)];
+                }
+                softmax(s, &mut own);
+                scores.fill(0.0);
+                for (t, (own, beam)) in own.iter().zip(path).enumerate() {
+                    scores[t * beams + usize::from(*beam)] = *own;
+                }
+                return;
+            }
+        };
+        debug_assert!(sees <= keys);
+        softmax(s, &mut scores[..sees]);
+        scores[sees..].fill(0.0);
+    }
+}
+
+/// Rounds to bf16 in place, into the first half.
+#[inline(always)]
+fn halve<S: Simd>(s: S, values: &mut [f32]) {
+    let n = values.len();
+    debug_assert_eq!(n % S::LANES, 0);
+    let at = values.as_mut_ptr();
+    for i in (0..n).step_by(S::LANES) {
+        // SAFETY: a whole number of vectors; what is stored ends no later than what has been loaded.
+        unsafe { s.store_bf16(at.cast::<u16>().add(i), s.load(at.add(i))) };
+    }
+}
+
+#[cfg(test)]
+mod tests;

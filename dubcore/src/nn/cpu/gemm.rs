@@ -1,0 +1,450 @@
+//! The matrix product of rows by packed weights, and what is done to a result before it is stored.
+//!
+//! The product is made of tiles: some rows by a panel of outputs, whose sums stay in registers while the inputs go by. Of a
+//! tile's `M` rows by two vectors, each input costs two loads of weights and `M` of one number for all lanes, for `2 M`
+//! multiplications. Few rows have few sums, and an addition must wait for the one before: then several panels are done at
+//! once. Either way each sum adds its inputs in their order, so a row's result does not depend on which rows are beside it.
+//!
+//! Rows go by in strips through a block of panels that the second-level cache holds.
+
+use super::arena::{Arena, Lent, cast, cast_mut};
+use super::pack::{Format, LEAST, Packed};
+use super::simd::{Kernel, MAX_LANES, Simd, math};
+use super::tile::{Rows, Tile};
+
+/// Functions that a product can apply to its results.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) enum Act {
+    #[default]
+    None,
+    Relu,
+    /// The exact form with erf.
+    Gelu,
+    GeluTanh,
+    Silu,
+    Tanh,
+    /// x, or x times the slope where it is negative.
+    Leaky(f32),
+}
+
+/// What happens to a result.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct End {
+    pub(crate) act: Act,
+    /// Whether the result is added to what is there (a residual connection), not stored over it.
+    pub(crate) add: bool,
+}
+
+impl Act {
+    #[inline(always)]
+    pub(super) fn apply<S: Simd>(self, s: S, v: S::F) -> S::F {
+        match self {
+            Self::None => v,
+            Self::Relu => s.max(s.splat(0.0), v),
+            Self::Gelu => math::gelu(s, v),
+            Self::GeluTanh => math::gelu_tanh(s, v),
+            Self::Silu => math::silu(s, v),
+            Self::Tanh => math::tanh(s, v),
+            // For slopes up to 1 the larger of the two; the second passes NaN on.
+            Self::Leaky(slope) => s.max(s.mul(v, s.splat(slope)), v),
+        }
+    }
+}
+
+/// Inputs as words. Row `r`'s words of tap `t` begin at `r * row + t * tap`.
+#[derive(Clone, Copy)]
+pub(super) struct Operand<'a> {
+    pub(super) words: &'a [u32],
+    pub(super) row: usize,
+    pub(super) tap: usize,
+    pub(super) rows: usize,
+    /// By row, for int8.
+    pub(super) scales: &'a [f32],
+}
+
+/// Rows in a format, ready to be multiplied.
+pub(super) enum Prepared<'a> {
+    /// As they are.
+    Plain(Rows<'a>),
+    Converted {
+        words: Lent<'a, u32>,
+        scales: Lent<'a, f32>,
+        per_row: usize,
+        rows: usize,
+    },
+}
+
+impl<'a> Prepared<'a> {
+    pub(super) fn new(w: &Packed, arena: &'a Arena, x: Rows<'a>) -> Self {
+        if w.format == Format::F32 {
+            return Self::Plain(x);
+        }
+        let (rows, per_row) = (x.len(), w.format.words(x.columns()));
+        let mut words = arena.lend(rows * per_row);
+        let mut scales = arena.lend(if w.format == Format::Int8 { rows } else { 0 });
+        w.isa.run(Convert { x, act: Act::None, format: w.format, words: &mut words, per_row, scales: &mut scales });
+        Self::Converted { words, scales, per_row, rows }
+    }
+
+    pub(super) fn operand(&self) -> Operand<'_> {
+        match self {
+            Self::Plain(x) => Operand { words: cast(x.values()), row: x.stride(), tap: 0, rows: x.len(), scales: &[] },
+            Self::Converted { words, scales, per_row, rows } => Operand { words, row: *per_row, tap: 0, rows: *rows, scales },
+        }
+    }
+}
+
+/// Rows to words of a format. For f32 and bf16, `act` is applied before.
+pub(super) struct Convert<'a> {
+    pub(super) x: Rows<'a>,
+    pub(super) act: Act,
+    pub(super) format: Format,
+    pub(super) words: &'a mut [u32],
+    pub(super) per_row: usize,
+    /// By row, for int8.
+    pub(super) scales: &'a mut [f32],
+}
+
+impl Kernel for Convert<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for (r, to) in self.words.chunks_exact_mut(self.per_row.max(1)).enumerate().take(self.x.len()) {
+            let x = self.x.row(r);
+            match self.format {
+                Format::F32 => to_f32(s, x, self.act, cast_mut(to)),
+                Format::Bf16 => to_bf16(s, x, self.act, cast_mut(to)),
+                Format::Int8 => self.scales[r] = to_int8(s, x, cast_mut(to)),
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn to_f32<S: Simd>(s: S, x: &[f32], act: Act, to: &mut [f32]) {
+    assert!(to.len() >= x.len());
+    for i in (0..x.len()).step_by(S::LANES) {
+        let n = S::LANES.min(x.len() - i);
+        // SAFETY: `i + n` is no more than either length.
+        unsafe { s.store_part(to.as_mut_ptr().add(i), act.apply(s, s.load_part(x.as_ptr().add(i), n, 0.0)), n) };
+    }
+}
+
+/// Rounds to bf16; what is left of `to` becomes zero.
+#[inline(always)]
+pub(super) fn to_bf16<S: Simd>(s: S, x: &[f32], act: Act, to: &mut [u16]) {
+    assert!(to.len() >= x.len());
+    let whole = x.len() / S::LANES * S::LANES;
+    for i in (0..whole).step_by(S::LANES) {
+        // SAFETY: `i + LANES` is no more than either length.
+        unsafe { s.store_bf16(to.as_mut_ptr().add(i), act.apply(s, s.load(x.as_ptr().add(i)))) };
+    }
+    let mut last = [0; MAX_LANES];
+    let rest = x.len() - whole;
+    // SAFETY: `rest` floats are left, and `last` has room for a vector.
+    unsafe { s.store_bf16(last.as_mut_ptr(), act.apply(s, s.load_part(x.as_ptr().add(whole), rest, 0.0))) };
+    to[whole..x.len()].copy_from_slice(&last[..rest]);
+    to[x.len()..].fill(0);
+}
+
+/// Scales to -127..=127, rounds and adds 128; what is left of `to` becomes 128, which is zero. Returns what 1 stands for: NaN
+/// where a value is not finite.
+#[inline(always)]
+fn to_int8<S: Simd>(s: S, x: &[f32], to: &mut [u8]) -> f32 {
+    assert!(to.len() >= x.len());
+    let whole = x.len() / S::LANES * S::LANES;
+    let rest = x.len() - whole;
+    // SAFETY: `rest` floats are left.
+    let tail = unsafe { s.load_part(x.as_ptr().add(whole), rest, 0.0) };
+    let mut most = s.abs(tail);
+    // A value less itself is NaN where it is not finite.
+    let mut finite = s.sub(tail, tail);
+    for i in (0..whole).step_by(S::LANES) {
+        // SAFETY: `i + LANES` is no more than the length.
+        let v = unsafe { s.load(x.as_ptr().add(i)) };
+        most = s.max(most, s.abs(v));
+        finite = s.add(finite, s.sub(v, v));
+    }
+    let scale = s.largest(most).max(LEAST) / 127.0 + s.sum(finite);
+    let (inverse, bound) = (s.splat(1.0 / scale), s.splat(127.0));
+    let rounded = |v: S::F| s.min(bound, s.max(s.splat(-127.0), s.mul(v, inverse)));
+    for i in (0..whole).step_by(S::LANES) {
+        // SAFETY: as above, for both.
+        unsafe { s.store_u8(to.as_mut_ptr().add(i), rounded(s.load(x.as_ptr().add(i)))) };
+    }
+    let mut last = [0; MAX_LANES];
+    // SAFETY: `last` has room for a vector.
+    unsafe { s.store_u8(last.as_mut_ptr(), rounded(tail)) };
+    to[whole..x.len()].copy_from_slice(&last[..rest]);
+    to[x.len()..].fill(128);
+    scale
+}
+
+/// `out` = `end(a w + bias)`, for the outputs from panel `panel` on, as many as `out` has columns.
+pub(super) struct Product<'a> {
+    pub(super) w: &'a Packed,
+    pub(super) panel: usize,
+    pub(super) a: Operand<'a>,
+    pub(super) out: Tile<'a>,
+    pub(super) end: End,
+}
+
+impl Kernel for Product<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { w, panel, a, ref out, .. } = self;
+        let (rows, columns) = (out.rows(), out.columns());
+        if rows == 0 || columns == 0 {
+            return;
+        }
+        assert!(rows <= a.rows && panel * w.width() + columns <= w.shape.outputs && w.width() == 2 * S::LANES);
+        assert!((rows - 1) * a.row + (w.shape.taps - 1) * a.tap + w.words() <= a.words.len());
+        match w.format {
+            Format::F32 => self.strips::<S, F32>(s),
+            Format::Bf16 => self.strips::<S, Bf16>(s),
+            Format::Int8 => {
+                assert!(rows <= a.scales.len());
+                self.strips::<S, Int8>(s);
+            }
+        }
+    }
+}
+
+/// Bytes of weights that strips of rows go by at a time: a good part of a second-level cache.
+const BLOCK: usize = 512 << 10;
+
+/// The most sums of a tile.
+const SUMS: usize = 12 * 2 * MAX_LANES;
+
+impl Product<'_> {
+    #[inline(always)]
+    fn strips<S: Simd, D: Dot>(mut self, s: S) {
+        let (width, rows) = (2 * S::LANES, self.out.rows());
+        let panels = self.out.columns().div_ceil(width);
+        let block = (BLOCK / (4 * self.w.panel_words()).max(1)).max(4) / 4 * 4;
+        for from in (0..panels).step_by(block) {
+            let to = (from + block).min(panels);
+            let mut row = 0;
+            while row < rows {
+                let left = rows - row;
+                // Tests of constants are decided when this is compiled.
+                row += if S::ROWS >= 12 && left >= 12 {
+                    self.strip::<S, D, 12, 1>(s, row, from, to)
+                } else if S::ROWS >= 8 && left >= 8 {
+                    self.strip::<S, D, 8, 1>(s, row, from, to)
+                } else if S::ROWS >= 6 && left >= 6 {
+                    self.strip::<S, D, 6, 1>(s, row, from, to)
+                } else if S::ROWS >= 12 && left >= 4 {
+                    self.strip::<S, D, 4, 2>(s, row, from, to)
+                } else if S::ROWS >= 4 && left >= 4 {
+                    self.strip::<S, D, 4, 1>(s, row, from, to)
+                } else if S::ROWS >= 12 && left >= 2 {
+                    self.strip::<S, D, 2, 4>(s, row, from, to)
+                } else if left >= 2 {
+                    self.strip::<S, D, 2, 2>(s, row, from, to)
+                } else {
+                    self.strip::<S, D, 1, 4>(s, row, from, to)
+                };
+            }
+        }
+    }
+
+    /// `M` rows through the panels `from..to` of this product, `P` at a time. Returns `M`.
+    #[inline(always)]
+    fn strip<S: Simd, D: Dot, const M: usize, const P: usize>(&mut self, s: S, row: usize, from: usize, to: usize) -> usize {
+        let mut panel = from;
+        while panel + P <= to {
+            self.tile::<S, D, M, P>(s, row, panel);
+            panel += P;
+        }
+        while panel < to {
+            self.tile::<S, D, M, 1>(s, row, panel);
+            panel += 1;
+        }
+        M
+    }
+
+    /// `M` rows by `P` panels.
+    #[inline(always)]
+    fn tile<S: Simd, D: Dot, const M: usize, const P: usize>(&mut self, s: S, row: usize, panel: usize) {
+        // Of narrower vectors there are fewer rows.
+        const { assert!(M * P * 2 * MAX_LANES <= SUMS) }
+        let (w, a, width) = (self.w, self.a, 2 * S::LANES);
+        let of_panel = w.panel_words();
+        let at = (self.panel + panel) * of_panel;
+        debug_assert!(at + P * of_panel <= w.panels().len());
+        debug_assert!((row + M - 1) * a.row + (w.shape.taps - 1) * a.tap + w.words() <= a.words.len());
+        let mut sums = [0.0; SUMS];
+        let steps = Steps { row: a.row, tap: a.tap, taps: w.shape.taps, words: w.words(), panel: of_panel };
+        // SAFETY: as asserted here and in `run`.
+        unsafe {
+            let (a, b) = (a.words.as_ptr().add(row * a.row), w.panels().as_ptr().add(at));
+            sum::<S, D, M, P>(s, a, b, steps, sums.as_mut_ptr().cast(), P * width);
+        }
+        let column = panel * width;
+        let columns = (P * width).min(self.out.columns() - column);
+        for r in 0..M {
+            let scale = if D::INT8 { a.scales[row + r] } else { 1.0 };
+            let from = (self.panel * width) + column;
+            for c in (0..columns).step_by(S::LANES) {
+                let lanes = S::LANES.min(columns - c);
+                let to = self.out.at(row + r, column + c);
+                // SAFETY: per-output values are padded to whole panels; of the output `lanes` are left.
+                unsafe {
+                    let v = s.load(sums.as_ptr().add(r * P * width + c));
+                    let v = if D::INT8 {
+                        let v = s.add(s.whole(s.words(v)), s.load(w.offset().as_ptr().add(from + c)));
+                        s.mul(s.mul(v, s.load(w.scale().as_ptr().add(from + c))), s.splat(scale))
+                    } else {
+                        v
+                    };
+                    let v = self.end.act.apply(s, s.add(v, s.load(w.bias().as_ptr().add(from + c))));
+                    if lanes == S::LANES {
+                        s.store(to, if self.end.add { s.add(v, s.load(to)) } else { v });
+                    } else {
+                        let v = if self.end.add { s.add(v, s.load_part(to, lanes, 0.0)) } else { v };
+                        s.store_part(to, v, lanes);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// How a word of inputs and a vector of words of weights add to a sum.
+pub(super) trait Dot {
+    const INT8: bool = false;
+    const WORDS_ARE_FLOATS: bool = false;
+    type Sum<S: Simd>: Copy;
+    fn zero<S: Simd>(s: S) -> Self::Sum<S>;
+    fn add<S: Simd>(s: S, sum: Self::Sum<S>, a: u32, b: S::I) -> Self::Sum<S>;
+    /// Its bits, as floats.
+    fn bits<S: Simd>(s: S, sum: Self::Sum<S>) -> S::F;
+}
+
+pub(super) struct F32;
+pub(super) struct Bf16;
+pub(super) struct Int8;
+
+impl Dot for F32 {
+    const WORDS_ARE_FLOATS: bool = true;
+    type Sum<S: Simd> = S::F;
+
+    #[inline(always)]
+    fn zero<S: Simd>(s: S) -> S::F {
+        s.splat(0.0)
+    }
+
+    #[inline(always)]
+    fn add<S: Simd>(s: S, sum: S::F, a: u32, b: S::I) -> S::F {
+        s.fma(s.splat(f32::from_bits(a)), s.floats(b), sum)
+    }
+
+    #[inline(always)]
+    fn bits<S: Simd>(_: S, sum: S::F) -> S::F {
+        sum
+    }
+}
+
+impl Dot for Bf16 {
+    type Sum<S: Simd> = S::F;
+
+    #[inline(always)]
+    fn zero<S: Simd>(s: S) -> S::F {
+        s.splat(0.0)
+    }
+
+    #[inline(always)]
+    fn add<S: Simd>(s: S, sum: S::F, a: u32, b: S::I) -> S::F {
+        s.dot_bf16(sum, s.splat_word(a), b)
+    }
+
+    #[inline(always)]
+    fn bits<S: Simd>(_: S, sum: S::F) -> S::F {
+        sum
+    }
+}
+
+impl Dot for Int8 {
+    const INT8: bool = true;
+    type Sum<S: Simd> = S::I;
+
+    #[inline(always)]
+    fn zero<S: Simd>(s: S) -> S::I {
+        s.splat_word(0)
+    }
+
+    #[inline(always)]
+    fn add<S: Simd>(s: S, sum: S::I, a: u32, b: S::I) -> S::I {
+        s.dot_i8(sum, s.splat_word(a), b)
+    }
+
+    #[inline(always)]
+    fn bits<S: Simd>(s: S, sum: S::I) -> S::F {
+        s.floats(sum)
+    }
+}
+
+/// Distances in words.
+#[derive(Clone, Copy)]
+pub(super) struct Steps {
+    /// From a row of inputs to the next, and from a tap's inputs to the next's.
+    pub(super) row: usize,
+    pub(super) tap: usize,
+    pub(super) taps: usize,
+    /// Words of a tap.
+    pub(super) words: usize,
+    /// From a panel of weights to the next.
+    pub(super) panel: usize,
+}
+
+/// The sums of `M` rows at `a` by `P` panels at `b`, row by row, `to_row` apart.
+///
+/// # Safety
+/// All that `steps` leads to from `a` and from `b` can be read, and `M` rows of `P` panels' width can be written at `to`.
+#[inline(always)]
+pub(super) unsafe fn sum<S: Simd, D: Dot, const M: usize, const P: usize>(
+    s: S,
+    a: *const u32,
+    b: *const u32,
+    steps: Steps,
+    to: *mut f32,
+    to_row: usize,
+) {
+    let width = 2 * S::LANES;
+    let mut acc = [[[D::zero(s); 2]; P]; M];
+    let mut at = 0;
+    for tap in 0..steps.taps {
+        // SAFETY: the caller's promise, here and in the loop.
+        let a = unsafe { a.add(tap * steps.tap) };
+        for i in 0..steps.words {
+            let mut weights = [[s.splat_word(0); 2]; P];
+            for (p, pair) in weights.iter_mut().enumerate() {
+                for (h, half) in pair.iter_mut().enumerate() {
+                    // SAFETY: as above.
+                    *half = unsafe { s.load_words(b.add(p * steps.panel + at + h * S::LANES)) };
+                }
+            }
+            for (r, acc) in acc.iter_mut().enumerate() {
+                // SAFETY: as above.
+                let x = unsafe { *a.add(r * steps.row + i) };
+                for (acc, weights) in acc.iter_mut().zip(&weights) {
+                    acc[0] = D::add(s, acc[0], x, weights[0]);
+                    acc[1] = D::add(s, acc[1], x, weights[1]);
+                }
+            }
+            at += width;
+        }
+    }
+    for (r, acc) in acc.iter().enumerate() {
+        for (p, acc) in acc.iter().enumerate() {
+            for (h, acc) in acc.iter().enumerate() {
+                // SAFETY: as above.
+                unsafe { s.store(to.add(r * to_row + p * width + h * S::LANES), D::bits(s, *acc)) };
+            }
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! Kernels for the processor: matrix products over packed weights, attention, convolutions, normalisation.
+//!
+//! `docs/kernels.md` explains how they work. Each is written once over vectors of an instruction set ([`simd`]); the set is
+//! chosen once per process. What a result is depends on its row alone, not on the batch, padding or threads.
+
+mod arena;
+mod attention;
+mod conv;
+mod gemm;
+mod linear;
+mod norm;
+mod pack;
+mod simd;
+mod team;
+mod tile;
+
+pub(crate) use arena::Arena;
+pub(crate) use attention::{KvCache, Queries, Seen};
+pub(crate) use conv::{Conv, ConvTranspose};
+pub(crate) use gemm::{Act, End};
+pub(crate) use norm::{LayerNorm, Peak, above, peak};
+pub(crate) use pack::{Format, Packed, Shape};
+pub(crate) use simd::Isa;
+pub(crate) use team::Team;
+pub(crate) use tile::{Rows, Tile};
+
+/// What a request computes with: threads and memory of its own.
+pub(crate) struct Cpu {
+    pub(crate) team: Team,
+    pub(crate) arena: Arena,
+}
+
+impl Cpu {
+    /// With at most `threads`, 0 for as many as the process may have.
+    pub(crate) fn new(threads: usize) -> Self {
+        Self { team: Team::new(threads), arena: Arena::default() }
+    }
+}

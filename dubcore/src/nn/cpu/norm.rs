@@ -1,0 +1,266 @@
+//! Layer norm and softmax of rows, and what is asked of a row of logits.
+
+use super::Cpu;
+use super::simd::{Isa, Kernel, Simd, math};
+use super::tile::{Rows, Tile};
+
+/// Normalisation of rows (Ba et al. 2016) with gain and bias.
+pub(crate) struct LayerNorm {
+    isa: Isa,
+    gain: Vec<f32>,
+    bias: Vec<f32>,
+    eps: f32,
+}
+
+/// Rows that are worth a thread.
+const ROWS: usize = 32;
+
+impl LayerNorm {
+    /// `gain` and `bias` are `[channels]`.
+    pub(crate) fn new(isa: Isa, gain: Vec<f32>, bias: Vec<f32>, eps: f32) -> Self {
+        assert_eq!(gain.len(), bias.len());
+        Self { isa, gain, bias, eps }
+    }
+
+    /// `out` `[rows, channels]` from `x`.
+    pub(crate) fn forward(&self, cpu: &Cpu, x: Rows<'_>, out: Tile<'_>) {
+        assert_eq!((x.len(), x.columns(), self.gain.len()), (out.rows(), out.columns(), out.columns()));
+        cpu.team.each_rows(out, ROWS, |i, out| self.isa.run(Normalise { norm: self, x: x.slice(i * ROWS, ROWS), out }));
+    }
+}
+
+struct Normalise<'a> {
+    norm: &'a LayerNorm,
+    x: Rows<'a>,
+    out: Tile<'a>,
+}
+
+impl Kernel for Normalise<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, s: S) {
+        let width = self.out.columns();
+        let LayerNorm { gain, bias, eps, .. } = self.norm;
+        for r in 0..self.out.rows() {
+            let (x, out) = (self.x.row(r), self.out.row(r));
+            let mean = total(s, x) / width as f32;
+            let (middle, mut squares) = (s.splat(mean), s.splat(0.0));
+            for i in (0..width).step_by(S::LANES) {
+                // SAFETY: so many are left. The mean in the other lanes is no deviation.
+                let v = s.sub(unsafe { s.load_part(x.as_ptr().add(i), S::LANES.min(width - i), mean) }, middle);
+                squares = s.fma(v, v, squares);
+            }
+            let scale = s.splat(1.0 / (s.sum(squares) / width as f32 + eps).sqrt());
+            for i in (0..width).step_by(S::LANES) {
+                let n = S::LANES.min(width - i);
+                // SAFETY: `n` values are left in each: all are `width` long.
+                unsafe {
+                    let v = s.mul(s.sub(s.load_part(x.as_ptr().add(i), n, 0.0), middle), scale);
+                    let v = s.fma(v, s.load_part(gain.as_ptr().add(i), n, 0.0), s.load_part(bias.as_ptr().add(i), n, 0.0));
+                    s.store_part(out.as_mut_ptr().add(i), v, n);
+                }
+            }
+        }
+    }
+}
+
+/// The sum, lane by lane: in an order that depends on the length alone.
+#[inline(always)]
+fn total<S: Simd>(s: S, x: &[f32]) -> f32 {
+    let mut all = s.splat(0.0);
+    for i in (0..x.len()).step_by(S::LANES) {
+        // SAFETY: so many are left.
+        all = s.add(all, unsafe { s.load_part(x.as_ptr().add(i), S::LANES.min(x.len() - i), 0.0) });
+    }
+    s.sum(all)
+}
+
+/// The largest value, NaN aside.
+#[inline(always)]
+fn largest<S: Simd>(s: S, x: &[f32]) -> f32 {
+    let mut all = s.splat(f32::NEG_INFINITY);
+    for i in (0..x.len()).step_by(S::LANES) {
+        // SAFETY: so many are left. What is there is the first argument: the second is what NaN gives.
+        let v = unsafe { s.load_part(x.as_ptr().add(i), S::LANES.min(x.len() - i), f32::NEG_INFINITY) };
+        all = s.max(v, all);
+    }
+    s.largest(all)
+}
+
+/// e^(x - max) in place of x; returns the sum. NaN in x, or nothing but negative infinity, makes the sum NaN.
+#[inline(always)]
+fn exponentials<S: Simd>(s: S, x: &mut [f32], max: f32) -> f32 {
+    let (max, mut sum) = (s.splat(max), s.splat(0.0));
+    for i in (0..x.len()).step_by(S::LANES) {
+        let n = S::LANES.min(x.len() - i);
+        // SAFETY: so many are left. The other lanes add next to nothing to a sum of 1 or more.
+        unsafe {
+            let e = math::exp(s, s.sub(s.load_part(x.as_ptr().add(i), n, f32::NEG_INFINITY), max));
+            s.store_part(x.as_mut_ptr().add(i), e, n);
+            sum = s.add(sum, e);
+        }
+    }
+    s.sum(sum)
+}
+
+/// Softmax in place.
+#[inline(always)]
+pub(super) fn softmax<S: Simd>(s: S, x: &mut [f32]) {
+    let max = largest(s, x);
+    let scale = s.splat(1.0 / exponentials(s, x, max));
+    for i in (0..x.len()).step_by(S::LANES) {
+        let n = S::LANES.min(x.len() - i);
+        // SAFETY: so many are left.
+        unsafe { s.store_part(x.as_mut_ptr().add(i), s.mul(s.load_part(x.as_ptr().add(i), n, 0.0), scale), n) };
+    }
+}
+
+/// What a search asks of a row of logits.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Peak {
+    /// Where the largest is, the first of equals.
+    pub(crate) at: usize,
+    pub(crate) max: f32,
+    /// The logarithm of the sum of all exponentials; NaN where one of them is NaN.
+    pub(crate) log_sum: f32,
+}
+
+/// The peak of a row that is not empty.
+pub(crate) fn peak(isa: Isa, logits: &[f32]) -> Peak {
+    isa.run(FindPeak(logits))
+}
+
+struct FindPeak<'a>(&'a [f32]);
+
+impl Kernel for FindPeak<'_> {
+    type Out = Peak;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> Peak {
+        let max = largest(s, self.0);
+        let at = self.0.iter().position(|v| *v == max).unwrap_or(0);
+        let (top, mut sum) = (s.splat(max), s.splat(0.0));
+        for i in (0..self.0.len()).step_by(S::LANES) {
+            // SAFETY: so many are left. What is far below counts as nothing.
+            let v = unsafe { s.load_part(self.0.as_ptr().add(i), S::LANES.min(self.0.len() - i), f32::NEG_INFINITY) };
+            sum = s.add(sum, math::exp(s, s.sub(v, top)));
+        }
+        Peak { at, max, log_sum: max + s.sum(sum).ln() }
+    }
+}
+
+/// Calls `found` with each value above `bar`, in order, and its place; `found` returns the bar from there on. What is below is
+/// passed by vectors.
+pub(crate) fn above(isa: Isa, values: &[f32], bar: f32, found: impl FnMut(usize, f32) -> f32) {
+    isa.run(Above { values, bar, found });
+}
+
+struct Above<'a, F> {
+    values: &'a [f32],
+    bar: f32,
+    found: F,
+}
+
+impl<F: FnMut(usize, f32) -> f32> Kernel for Above<'_, F> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, s: S) {
+        const BLOCK: usize = 64;
+        for (b, block) in self.values.chunks(BLOCK).enumerate() {
+            if largest(s, block) > self.bar {
+                for (i, v) in block.iter().enumerate() {
+                    if *v > self.bar {
+                        self.bar = (self.found)(b * BLOCK + i, *v);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::linear::tests::noise;
+    use super::*;
+
+    struct Softmax<'a>(&'a mut [f32]);
+
+    impl Kernel for Softmax<'_> {
+        type Out = ();
+
+        #[inline(always)]
+        fn run<S: Simd>(self, s: S) {
+            softmax(s, self.0);
+        }
+    }
+
+    #[test]
+    fn softmax_of_all_lengths() {
+        for isa in Isa::all() {
+            for n in [1, 2, 7, 8, 15, 16, 17, 33, 448, 1500] {
+                for size in [0.0, 1.0, 100.0, 1e30] {
+                    let x: Vec<f32> = noise(n, 3).iter().map(|v| v * size).collect();
+                    let max = x.iter().fold(f32::MIN, |m, v| m.max(*v));
+                    let sum: f64 = x.iter().map(|v| f64::from(v - max).exp()).sum();
+                    let mut got = x.clone();
+                    isa.run(Softmax(&mut got));
+                    for (v, x) in got.iter().zip(&x) {
+                        let want = f64::from(x - max).exp() / sum;
+                        assert!((f64::from(*v) - want).abs() < 3e-7 + 1e-6 * want, "{isa:?} {n} {size}: {v} for {want}");
+                    }
+                    got[n / 2] = f32::NAN;
+                    isa.run(Softmax(&mut got));
+                    assert!(got.iter().all(|v| v.is_nan()), "{isa:?} {n}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_are_normalised() {
+        let cpu = Cpu::new(0);
+        for isa in Isa::all() {
+            for (rows, n) in [(1, 1), (3, 7), (2, 16), (70, 33), (5, 512)] {
+                let (gain, bias) = (noise(n, 1), noise(n, 2));
+                let x: Vec<f32> = noise(rows * n, 3).iter().map(|v| v * 10.0 + 4.0).collect();
+                let norm = LayerNorm::new(isa, gain.clone(), bias.clone(), 1e-5);
+                let mut got = vec![0.0; rows * n];
+                norm.forward(&cpu, Rows::dense(&x, n), Tile::dense(&mut got, n));
+                for (row, got) in x.chunks(n).zip(got.chunks(n)) {
+                    let mean = row.iter().map(|v| f64::from(*v)).sum::<f64>() / n as f64;
+                    let var = row.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / n as f64;
+                    for i in 0..n {
+                        let want = (f64::from(row[i]) - mean) / (var + 1e-5).sqrt() * f64::from(gain[i]) + f64::from(bias[i]);
+                        assert!((f64::from(got[i]) - want).abs() < 2e-5, "{isa:?} {n}: {} for {want}", got[i]);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_peak_and_what_is_above_a_bar() {
+        for isa in Isa::all() {
+            for n in [1, 5, 64, 65, 1000] {
+                let mut x = noise(n, 9);
+                x[n / 2] = 3.0;
+                x[n - 1] = 3.0;
+                let got = peak(isa, &x);
+                let want = x.iter().map(|v| f64::from(*v).exp()).sum::<f64>().ln();
+                assert_eq!((got.at, got.max), (n / 2, 3.0));
+                assert!((f64::from(got.log_sum) - want).abs() < 1e-5, "{isa:?} {n}");
+                let mut seen = Vec::new();
+                above(isa, &x, 0.25, |i, v| {
+                    seen.push((i, v));
+                    0.25
+                });
+                let all: Vec<_> = x.iter().copied().enumerate().filter(|(_, v)| *v > 0.25).collect();
+                assert_eq!(seen, all);
+                x[0] = f32::NAN;
+                assert!(peak(isa, &x).log_sum.is_nan());
+            }
+        }
+    }
+}

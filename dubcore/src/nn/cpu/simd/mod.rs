@@ -1,0 +1,251 @@
+//! Vector instructions behind one trait, so that each kernel is written once.
+//!
+//! A kernel is generic over [`Simd`]. [`Isa::run`] calls it inside a function that is compiled for the instruction set, and
+//! everything is inlined into that function. A value of an instruction set's type exists only where the processor has it:
+//! that is what makes arithmetic safe, and leaves only memory accesses unsafe.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+pub(super) mod math;
+mod scalar;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::OnceLock;
+
+use crate::error::{Error, Result};
+
+/// The operations that kernels are made of. `F` holds lanes of f32, `I` the same lanes as 32-bit words.
+///
+/// Comparisons follow x86: where one of two numbers is NaN, `max` and `min` give the second.
+pub(super) trait Simd: Copy + Send + Sync {
+    type F: Copy;
+    type I: Copy;
+
+    /// Lanes of a vector, at most [`MAX_LANES`].
+    const LANES: usize;
+    /// Rows of the largest tile of a matrix product whose sums fit the registers, two vectors wide.
+    const ROWS: usize;
+
+    /// # Safety
+    /// `LANES` floats can be read at `p`.
+    unsafe fn load(self, p: *const f32) -> Self::F;
+    /// # Safety
+    /// `LANES` words can be read at `p`.
+    unsafe fn load_words(self, p: *const u32) -> Self::I;
+    /// # Safety
+    /// `LANES` floats can be written at `p`.
+    unsafe fn store(self, p: *mut f32, v: Self::F);
+    /// Rounds to the nearest bf16, ties to even.
+    ///
+    /// # Safety
+    /// `LANES` halfwords can be written at `p`.
+    unsafe fn store_bf16(self, p: *mut u16, v: Self::F);
+    /// Rounds to the nearest whole number, ties to even, and stores it plus 128. `v` is within -128..=127.
+    ///
+    /// # Safety
+    /// `LANES` bytes can be written at `p`.
+    unsafe fn store_u8(self, p: *mut u8, v: Self::F);
+
+    fn splat(self, v: f32) -> Self::F;
+    fn splat_word(self, v: u32) -> Self::I;
+    fn add(self, a: Self::F, b: Self::F) -> Self::F;
+    fn sub(self, a: Self::F, b: Self::F) -> Self::F;
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F;
+    fn div(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a b + c`, rounded once where the processor can.
+    fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    fn max(self, a: Self::F, b: Self::F) -> Self::F;
+    fn min(self, a: Self::F, b: Self::F) -> Self::F;
+    fn abs(self, v: Self::F) -> Self::F;
+    /// To the nearest whole number, ties to even.
+    fn round(self, v: Self::F) -> Self::F;
+    /// `v 2^n` for a whole `n` within -126..=127.
+    fn scale(self, v: Self::F, n: Self::F) -> Self::F;
+    /// The sum of all lanes, in an order that never changes.
+    fn sum(self, v: Self::F) -> f32;
+    /// The largest lane; any where one is NaN.
+    fn largest(self, v: Self::F) -> f32;
+
+    fn words(self, v: Self::F) -> Self::I;
+    fn floats(self, v: Self::I) -> Self::F;
+    /// Signed whole numbers to f32.
+    fn whole(self, v: Self::I) -> Self::F;
+    fn zero_words(self) -> Self::I {
+        self.splat_word(0)
+    }
+    /// `acc` plus the products of two bf16 in each word, f32 sums.
+    fn dot_bf16(self, acc: Self::F, a: Self::I, b: Self::I) -> Self::F;
+    /// `acc` plus the products of four bytes in each word, those of `a` unsigned, those of `b` signed; exact.
+    fn dot_i8(self, acc: Self::I, a: Self::I, b: Self::I) -> Self::I;
+
+    /// The first `n` floats at `p`, with `rest` in the other lanes.
+    ///
+    /// # Safety
+    /// `n` floats can be read at `p`.
+    #[inline(always)]
+    unsafe fn load_part(self, p: *const f32, n: usize, rest: f32) -> Self::F {
+        debug_assert!(n <= Self::LANES);
+        if n == Self::LANES {
+            // SAFETY: the caller's promise.
+            return unsafe { self.load(p) };
+        }
+        let mut lanes = [rest; MAX_LANES];
+        // SAFETY: the caller's promise, and there is room for a vector.
+        unsafe {
+            std::ptr::copy_nonoverlapping(p, lanes.as_mut_ptr(), n);
+            self.load(lanes.as_ptr())
+        }
+    }
+
+    /// Stores the first `n` lanes.
+    ///
+    /// # Safety
+    /// `n` floats can be written at `p`.
+    #[inline(always)]
+    unsafe fn store_part(self, p: *mut f32, v: Self::F, n: usize) {
+        debug_assert!(n <= Self::LANES);
+        if n == Self::LANES {
+            // SAFETY: the caller's promise.
+            return unsafe { self.store(p, v) };
+        }
+        let mut lanes = [0.0; MAX_LANES];
+        // SAFETY: there is room for a vector, and the caller's promise.
+        unsafe {
+            self.store(lanes.as_mut_ptr(), v);
+            std::ptr::copy_nonoverlapping(lanes.as_ptr(), p, n);
+        }
+    }
+}
+
+/// Lanes of the widest vector.
+pub(super) const MAX_LANES: usize = 16;
+
+/// What runs on an instruction set. `run` must be `#[inline(always)]`, as must be all it calls with vectors.
+pub(super) trait Kernel {
+    type Out;
+    fn run<S: Simd>(self, s: S) -> Self::Out;
+}
+
+/// An instruction set that this processor has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Isa(Set);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Set {
+    Scalar,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// With VNNI, without BF16.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    #[cfg(target_arch = "x86_64")]
+    Avx512Bf16,
+}
+
+impl Isa {
+    /// Those that this processor has, the slowest first.
+    pub(crate) fn all() -> Vec<Self> {
+        let mut all = vec![Self(Set::Scalar)];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if avx2::present() {
+                all.push(Self(Set::Avx2));
+            }
+            if avx512::present() {
+                all.push(Self(Set::Avx512));
+            }
+            if avx512::present() && avx512::bf16_present() {
+                all.push(Self(Set::Avx512Bf16));
+            }
+        }
+        all
+    }
+
+    /// The one that this process uses: the fastest, unless `DUBCORE_CPU_ISA` names another.
+    ///
+    /// # Errors
+    /// `InvalidArgument` where it names none, or one that the processor lacks.
+    pub(crate) fn chosen() -> Result<Self> {
+        static CHOSEN: OnceLock<std::result::Result<Isa, String>> = OnceLock::new();
+        let choose = || {
+            let all = Self::all();
+            match std::env::var("DUBCORE_CPU_ISA") {
+                Ok(name) if !name.is_empty() && name != "auto" => Self::named(&name, &all),
+                _ => Ok(all[all.len() - 1]),
+            }
+        };
+        CHOSEN.get_or_init(choose).clone().map_err(Error::argument)
+    }
+
+    /// `avx512` is the best of its kind: with BF16 where the processor has it.
+    fn named(name: &str, all: &[Self]) -> std::result::Result<Self, String> {
+        let is = |isa: &&Self| isa.name() == name || name == "avx512" && isa.name() == "avx512_bf16";
+        all.iter().rev().find(is).copied().ok_or_else(|| {
+            let known: Vec<_> = all.iter().map(Self::name).collect();
+            format!("DUBCORE_CPU_ISA is {name:?}: this processor has {}; without it the fastest is used", known.join(", "))
+        })
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        match self.0 {
+            Set::Scalar => "scalar",
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512 => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512Bf16 => "avx512_bf16",
+        }
+    }
+
+    /// Lanes of its vectors.
+    pub(super) fn lanes(self) -> usize {
+        struct Lanes;
+        impl Kernel for Lanes {
+            type Out = usize;
+            #[inline(always)]
+            fn run<S: Simd>(self, _: S) -> usize {
+                S::LANES
+            }
+        }
+        self.run(Lanes)
+    }
+
+    /// Runs a kernel.
+    #[inline]
+    pub(super) fn run<K: Kernel>(self, kernel: K) -> K::Out {
+        match self.0 {
+            Set::Scalar => kernel.run(scalar::Scalar),
+            // SAFETY: a value of this set is made only where the processor has it.
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2 => unsafe { avx2::run(kernel) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512 => unsafe { avx512::run(kernel) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512Bf16 => unsafe { avx512::run_bf16(kernel) },
+        }
+    }
+}
+
+impl fmt::Debug for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The nearest bf16, ties to even.
+#[inline(always)]
+pub(super) fn bf16(v: f32) -> u16 {
+    let bits = v.to_bits();
+    if v.is_nan() {
+        // Stays one: rounding could carry it into infinity.
+        return (bits >> 16) as u16 | 0x40;
+    }
+    (bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16) as u16
+}

@@ -1,0 +1,143 @@
+//! Views of matrices whose rows lie a stride apart: what goes into a kernel, and the part of its output that is its own.
+
+use std::marker::PhantomData;
+
+/// Rows to read. They may overlap: the windows of a convolution do.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    values: &'a [f32],
+    rows: usize,
+    columns: usize,
+    stride: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// `rows` of `columns` values, each `stride` behind the one before.
+    pub(crate) fn new(values: &'a [f32], rows: usize, columns: usize, stride: usize) -> Self {
+        assert!(rows == 0 || (rows - 1) * stride + columns <= values.len(), "{rows} rows do not lie in {}", values.len());
+        Self { values, rows, columns, stride }
+    }
+
+    /// Rows that follow one another.
+    pub(crate) fn dense(values: &'a [f32], columns: usize) -> Self {
+        Self::new(values, values.len() / columns.max(1), columns, columns)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.rows
+    }
+
+    pub(super) fn columns(&self) -> usize {
+        self.columns
+    }
+
+    pub(super) fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// The values from the first row on.
+    pub(super) fn values(&self) -> &'a [f32] {
+        self.values
+    }
+
+    pub(super) fn row(&self, i: usize) -> &'a [f32] {
+        debug_assert!(i < self.rows);
+        &self.values[i * self.stride..][..self.columns]
+    }
+
+    /// `count` rows from `from` on, fewer at the end.
+    pub(super) fn slice(&self, from: usize, count: usize) -> Self {
+        let from = from.min(self.rows);
+        let at = (from * self.stride).min(self.values.len());
+        Self { values: &self.values[at..], rows: count.min(self.rows - from), ..*self }
+    }
+}
+
+/// A part of a matrix that is one thread's to write: rows that do not overlap, and that nobody else has.
+pub(crate) struct Tile<'a> {
+    at: *mut f32,
+    rows: usize,
+    columns: usize,
+    stride: usize,
+    of: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: it stands for a `&mut` of its elements, which may move to another thread.
+unsafe impl Send for Tile<'_> {}
+
+impl<'a> Tile<'a> {
+    /// `rows` of `columns` values, each `stride` behind the one before.
+    pub(crate) fn new(values: &'a mut [f32], rows: usize, columns: usize, stride: usize) -> Self {
+        assert!(columns <= stride || rows <= 1, "rows of {columns} overlap at a stride of {stride}");
+        assert!(rows == 0 || (rows - 1) * stride + columns <= values.len(), "{rows} rows do not lie in {}", values.len());
+        Self { at: values.as_mut_ptr(), rows, columns, stride, of: PhantomData }
+    }
+
+    /// Rows that follow one another.
+    pub(crate) fn dense(values: &'a mut [f32], columns: usize) -> Self {
+        let rows = values.len() / columns.max(1);
+        Self::new(values, rows, columns, columns)
+    }
+
+    pub(super) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(super) fn columns(&self) -> usize {
+        self.columns
+    }
+
+    pub(super) fn row(&mut self, i: usize) -> &mut [f32] {
+        assert!(i < self.rows);
+        // SAFETY: the row lies in what `self` stands for, and is borrowed from it.
+        unsafe { std::slice::from_raw_parts_mut(self.at.add(i * self.stride), self.columns) }
+    }
+
+    /// The same once more, while `self` is not used.
+    pub(super) fn again(&mut self) -> Tile<'_> {
+        Tile { of: PhantomData, ..*self }
+    }
+
+    /// Where column `c` of row `r` is.
+    pub(super) fn at(&mut self, r: usize, c: usize) -> *mut f32 {
+        debug_assert!(r < self.rows && c < self.columns, "({r}, {c}) of ({}, {})", self.rows, self.columns);
+        self.at.wrapping_add(r * self.stride + c)
+    }
+
+    /// To be cut into pieces by several threads.
+    pub(super) fn shared(self) -> Shared<'a> {
+        Shared(self)
+    }
+}
+
+/// A [`Tile`] that is being cut into pieces.
+pub(super) struct Shared<'a>(Tile<'a>);
+
+// SAFETY: through a shared reference one only makes pieces, whose maker promises that they do not overlap.
+unsafe impl Sync for Shared<'_> {}
+
+impl<'a> Shared<'a> {
+    pub(super) fn rows(&self) -> usize {
+        self.0.rows
+    }
+
+    pub(super) fn columns(&self) -> usize {
+        self.0.columns
+    }
+
+    /// `rows` from `row` on by `columns` from `column` on, fewer at the ends.
+    ///
+    /// # Safety
+    /// No two pieces that exist at once overlap.
+    pub(super) unsafe fn piece(&self, row: usize, rows: usize, column: usize, columns: usize) -> Tile<'a> {
+        let Tile { at, rows: all, columns: width, stride, of } = self.0;
+        let (row, column) = (row.min(all), column.min(width));
+        Tile {
+            at: at.wrapping_add(row * stride + column),
+            rows: rows.min(all - row),
+            columns: columns.min(width - column),
+            stride,
+            of,
+        }
+    }
+}
