@@ -9,10 +9,10 @@
 
 use super::Cpu;
 use super::arena::{Arena, Buffer, cast, cast_mut};
-use super::gemm::{Act, Bf16, Dot, F32, Steps, sum, to_bf16};
+use super::gemm::{Act, Bf16, Dot, F32, SUMS, Steps, sum, to_bf16};
 use super::norm::softmax;
 use super::pack::Format;
-use super::simd::{Isa, Kernel, Simd, bf16};
+use super::simd::{Isa, Kernel, MATRIX_ROWS, MATRIX_WORDS, Matrix, Simd, bf16};
 use super::tile::{Rows, Tile};
 
 /// Keys and values of several sequences.
@@ -171,7 +171,7 @@ impl KvCache {
 }
 
 /// Rows of queries that one thread does at a time.
-const BLOCK: usize = 12;
+const BLOCK: usize = 96;
 
 impl Seen<'_> {
     /// All keys that the last of `rows` may see.
@@ -251,41 +251,53 @@ impl Attend<'_> {
     fn blocks<S: Simd, D: Dot>(mut self, s: S) {
         let rows = self.out.rows();
         let mut row = 0;
+        if S::MATRIX && !D::WORDS_ARE_FLOATS && self.cache.format.words(self.cache.head).is_multiple_of(MATRIX_WORDS) {
+            while row < rows {
+                row += self.block::<S, D, 1, 1, true>(s, row, MATRIX_ROWS.min(rows - row));
+            }
+            return;
+        }
         while row < rows {
             let left = rows - row;
             row += if S::ROWS >= 12 && left >= 12 {
-                self.block::<S, D, 12, 1>(s, row)
+                self.block::<S, D, 12, 1, false>(s, row, 12)
             } else if S::ROWS >= 6 && left >= 6 {
-                self.block::<S, D, 6, 1>(s, row)
+                self.block::<S, D, 6, 1, false>(s, row, 6)
             } else if S::ROWS >= 12 && left >= 4 {
-                self.block::<S, D, 4, 2>(s, row)
+                self.block::<S, D, 4, 2, false>(s, row, 4)
             } else if S::ROWS >= 4 && left >= 4 {
-                self.block::<S, D, 4, 1>(s, row)
+                self.block::<S, D, 4, 1, false>(s, row, 4)
             } else if left >= 2 {
-                self.block::<S, D, 2, 2>(s, row)
+                self.block::<S, D, 2, 2, false>(s, row, 2)
             } else {
-                self.block::<S, D, 1, 4>(s, row)
+                self.block::<S, D, 1, 4, false>(s, row, 1)
             };
         }
     }
 
-    /// `M` rows, whose scores are made of `P` panels of keys at a time. Returns `M`.
+    /// `m` rows: by a matrix unit, or as many as `M`, whose scores are made of `P` panels of keys at a time. Returns `m`.
     #[inline(always)]
-    fn block<S: Simd, D: Dot, const M: usize, const P: usize>(&mut self, s: S, row: usize) -> usize {
+    fn block<S: Simd, D: Dot, const M: usize, const P: usize, const MATRIX: bool>(
+        &mut self,
+        s: S,
+        row: usize,
+        m: usize,
+    ) -> usize {
+        debug_assert!(MATRIX || m == M);
         let (cache, width) = (self.cache, 2 * S::LANES);
         let number = self.first + row;
         let keys = match self.queries.seen {
             // The last of these rows sees the most.
-            Seen::Causal(n) => (n + number + M).saturating_sub(self.queries.rows),
+            Seen::Causal(n) => (n + number + m).saturating_sub(self.queries.rows),
             seen => seen.keys(self.queries.rows),
         };
         // A whole number of panels, each of which is multiplied, and then of words.
         let stride = keys.next_multiple_of(width);
         let of_query = cache.format.words(cache.head);
-        let mut scores = self.arena.lend::<f32>(M * stride);
-        let q = self.q.slice(row, M);
+        let mut scores = self.arena.lend::<f32>(m * stride);
+        let q = self.q.slice(row, m);
         let channels = |r: usize| &q.row(r)[self.head * cache.head..][..cache.head];
-        let mut rounded = self.arena.lend::<u32>(if D::WORDS_ARE_FLOATS { 0 } else { M * of_query });
+        let mut rounded = self.arena.lend::<u32>(if D::WORDS_ARE_FLOATS { 0 } else { m * of_query });
         let (query, query_row): (&[u32], usize) = if D::WORDS_ARE_FLOATS {
             (&cast(q.values())[self.head * cache.head..], q.stride())
         } else {
@@ -294,17 +306,28 @@ impl Attend<'_> {
             }
             (&rounded, of_query)
         };
-        debug_assert!((M - 1) * query_row + of_query <= query.len());
+        debug_assert!((m - 1) * query_row + of_query <= query.len());
         let at = self.queries.sequence * cache.heads + self.head;
         let packed = &cache.keys.as_slice::<u32>()[at * cache.key_words()..][..cache.key_words()];
         let steps = Steps { row: query_row, tap: 0, taps: 1, words: of_query, panel: of_query * width };
         let (mut panel, panels) = (0, stride / width);
+        let matrix = |steps: Steps, a: *const u32, b: *const u32| {
+            let Steps { row, tap, taps, words, .. } = steps;
+            Matrix { int8: false, rows: m, a, row, tap, taps, words, b }
+        };
+        if MATRIX {
+            // SAFETY: there is such a unit, and its end comes below.
+            unsafe { s.matrix_begin(m) };
+        }
         debug_assert!(panels * steps.panel <= packed.len());
         while panel < panels {
             let (b, to) = (packed[panel * steps.panel..].as_ptr(), scores[panel * width..].as_mut_ptr());
-            // SAFETY: `panels` panels lie in the keys, and their scores in `scores`, `M` rows of `stride`.
+            // SAFETY: `panels` panels lie in the keys, and their scores in `scores`, `m` rows of `stride`.
             unsafe {
-                if panel + P <= panels {
+                if MATRIX {
+                    s.matrix_sum(matrix(steps, query.as_ptr(), b), to, stride);
+                    panel += 1;
+                } else if panel + P <= panels {
                     sum::<S, D, M, P>(s, query.as_ptr(), b, steps, to, stride);
                     panel += P;
                 } else {
@@ -321,20 +344,32 @@ impl Attend<'_> {
         }
         let packed = &cache.values.as_slice::<u32>()[at * cache.value_words()..][..cache.value_words()];
         let panel = cache.format.words(cache.room) * width;
-        let steps = Steps { row: stride, tap: 0, taps: 1, words: cache.format.words(keys), panel };
+        // A matrix unit takes whole tiles; the weights behind the last key are zero.
+        let words = cache.format.words(if MATRIX { stride } else { keys });
+        let steps = Steps { row: stride, tap: 0, taps: 1, words, panel };
         debug_assert!(steps.words * width <= panel);
         let weights: &[u32] = cast(&scores);
-        let mut mixed = [0.0; 12 * 2 * super::simd::MAX_LANES];
+        let mut mixed = [0.0; SUMS];
         for (p, packed) in packed.chunks_exact(panel).enumerate() {
-            // SAFETY: a panel has a vector of channels for each of its words, and `mixed` room for `M` rows of it.
-            unsafe { sum::<S, D, M, 1>(s, weights.as_ptr(), packed.as_ptr(), steps, mixed.as_mut_ptr(), width) };
-            for r in 0..M {
+            // SAFETY: a panel has two vectors of channels for each of its words, and `mixed` room for `m` rows of them.
+            unsafe {
+                if MATRIX {
+                    s.matrix_sum(matrix(steps, weights.as_ptr(), packed.as_ptr()), mixed.as_mut_ptr(), width);
+                } else {
+                    sum::<S, D, M, 1>(s, weights.as_ptr(), packed.as_ptr(), steps, mixed.as_mut_ptr(), width);
+                }
+            }
+            for r in 0..m {
                 let out = &mut self.out.row(row + r)[p * width..];
                 let n = out.len().min(width);
                 out[..n].copy_from_slice(&mixed[r * width..][..n]);
             }
         }
-        M
+        if MATRIX {
+            // SAFETY: begun above.
+            unsafe { s.matrix_end() };
+        }
+        m
     }
 
     /// Scores to weights: softmax over the keys that row `number` sees, zero for the others.

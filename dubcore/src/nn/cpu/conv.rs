@@ -153,7 +153,7 @@ fn rounded(format: Format) -> Format {
 
 /// Steps that a thread does at a time.
 fn part(cpu: &Cpu, steps: usize) -> usize {
-    steps.div_ceil(2 * cpu.team.threads()).clamp(1, STEPS).next_multiple_of(12)
+    steps.div_ceil(2 * cpu.team.threads()).clamp(1, STEPS).next_multiple_of(96)
 }
 
 /// `before` of the rows `from..from + rows` of `x`, as words; zeros outside of it.

@@ -9,7 +9,7 @@
 
 use super::arena::{Arena, Lent, cast, cast_mut};
 use super::pack::{Format, LEAST, Packed};
-use super::simd::{Kernel, MAX_LANES, Simd, math};
+use super::simd::{Kernel, MATRIX_ROWS, MATRIX_WORDS, MAX_LANES, Matrix, Simd, math};
 use super::tile::{Rows, Tile};
 
 /// Functions that a product can apply to its results.
@@ -217,13 +217,16 @@ impl Kernel for Product<'_> {
 const BLOCK: usize = 512 << 10;
 
 /// The most sums of a tile.
-const SUMS: usize = 12 * 2 * MAX_LANES;
+pub(super) const SUMS: usize = MATRIX_ROWS * 2 * MAX_LANES;
 
 impl Product<'_> {
     #[inline(always)]
     fn strips<S: Simd, D: Dot>(mut self, s: S) {
         let (width, rows) = (2 * S::LANES, self.out.rows());
         let panels = self.out.columns().div_ceil(width);
+        if S::MATRIX && !D::WORDS_ARE_FLOATS && self.w.words().is_multiple_of(MATRIX_WORDS) {
+            return self.matrix::<S, D>(s, panels);
+        }
         let block = (BLOCK / (4 * self.w.panel_words()).max(1)).max(4) / 4 * 4;
         for from in (0..panels).step_by(block) {
             let to = (from + block).min(panels);
@@ -272,7 +275,7 @@ impl Product<'_> {
     fn tile<S: Simd, D: Dot, const M: usize, const P: usize>(&mut self, s: S, row: usize, panel: usize) {
         // Of narrower vectors there are fewer rows.
         const { assert!(M * P * 2 * MAX_LANES <= SUMS) }
-        let (w, a, width) = (self.w, self.a, 2 * S::LANES);
+        let (w, a) = (self.w, self.a);
         let of_panel = w.panel_words();
         let at = (self.panel + panel) * of_panel;
         debug_assert!(at + P * of_panel <= w.panels().len());
@@ -282,19 +285,68 @@ impl Product<'_> {
         // SAFETY: as asserted here and in `run`.
         unsafe {
             let (a, b) = (a.words.as_ptr().add(row * a.row), w.panels().as_ptr().add(at));
-            sum::<S, D, M, P>(s, a, b, steps, sums.as_mut_ptr().cast(), P * width);
+            sum::<S, D, M, P>(s, a, b, steps, sums.as_mut_ptr(), P * 2 * S::LANES);
         }
+        self.finish::<S, D>(s, (row, M), (panel, P), &sums);
+    }
+
+    /// The strips of a matrix unit, which does more rows at a time. All rows are its work, however few, as its sums add in an
+    /// order of their own.
+    #[inline(always)]
+    fn matrix<S: Simd, D: Dot>(&mut self, s: S, panels: usize) {
+        let (w, a, rows, width) = (self.w, self.a, self.out.rows(), 2 * S::LANES);
+        let of_panel = w.panel_words();
+        let block = (BLOCK / (4 * of_panel).max(1)).max(4);
+        let (mut sums, mut ready) = ([0.0; SUMS], 0);
+        for from in (0..panels).step_by(block) {
+            for row in (0..rows).step_by(MATRIX_ROWS) {
+                let count = MATRIX_ROWS.min(rows - row);
+                if ready != count {
+                    // SAFETY: there is such a unit, and its end comes below.
+                    unsafe { s.matrix_begin(count) };
+                    ready = count;
+                }
+                for panel in from..(from + block).min(panels) {
+                    let at = (self.panel + panel) * of_panel;
+                    debug_assert!(at + of_panel <= w.panels().len());
+                    debug_assert!((row + count - 1) * a.row + (w.shape.taps - 1) * a.tap + w.words() <= a.words.len());
+                    // SAFETY: as asserted here and in `run`; `SUMS` is what the unit makes at most.
+                    unsafe {
+                        let (from, b) = (a.words.as_ptr().add(row * a.row), w.panels().as_ptr().add(at));
+                        let (int8, taps, words) = (D::INT8, w.shape.taps, w.words());
+                        let m = Matrix { int8, rows: count, a: from, row: a.row, tap: a.tap, taps, words, b };
+                        s.matrix_sum(m, sums.as_mut_ptr(), width);
+                    }
+                    self.finish::<S, D>(s, (row, count), (panel, 1), &sums);
+                }
+            }
+        }
+        // SAFETY: begun above: there are rows and panels.
+        unsafe { s.matrix_end() };
+    }
+
+    /// Stores the sums `[count, panels * width]` of rows from `row` and panels from `panel` on.
+    #[inline(always)]
+    fn finish<S: Simd, D: Dot>(
+        &mut self,
+        s: S,
+        (row, count): (usize, usize),
+        (panel, panels): (usize, usize),
+        sums: &[f32; SUMS],
+    ) {
+        let (w, a, width) = (self.w, self.a, 2 * S::LANES);
         let column = panel * width;
-        let columns = (P * width).min(self.out.columns() - column);
-        for r in 0..M {
+        let columns = (panels * width).min(self.out.columns() - column);
+        let from = self.panel * width + column;
+        debug_assert!(count * panels * width <= SUMS);
+        for r in 0..count {
             let scale = if D::INT8 { a.scales[row + r] } else { 1.0 };
-            let from = (self.panel * width) + column;
             for c in (0..columns).step_by(S::LANES) {
                 let lanes = S::LANES.min(columns - c);
                 let to = self.out.at(row + r, column + c);
                 // SAFETY: per-output values are padded to whole panels; of the output `lanes` are left.
                 unsafe {
-                    let v = s.load(sums.as_ptr().add(r * P * width + c));
+                    let v = s.load(sums.as_ptr().add(r * panels * width + c));
                     let v = if D::INT8 {
                         let v = s.add(s.whole(s.words(v)), s.load(w.offset().as_ptr().add(from + c)));
                         s.mul(s.mul(v, s.load(w.scale().as_ptr().add(from + c))), s.splat(scale))

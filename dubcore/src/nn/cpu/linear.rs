@@ -50,9 +50,9 @@ impl Packed {
         fair.max(least).next_multiple_of(4) * self.width()
     }
 
-    /// Rows that a thread does at a time.
+    /// Rows that a thread does at a time: whole strips of twelve and of a matrix unit's 32.
     pub(super) fn rows_of_part(&self, cpu: &Cpu, rows: usize) -> usize {
-        rows.div_ceil(2 * cpu.team.threads()).min(MANY).next_multiple_of(12)
+        rows.div_ceil(2 * cpu.team.threads()).min(MANY).next_multiple_of(96)
     }
 }
 

@@ -1,13 +1,14 @@
-//! AVX-512 (F, BW, DQ, VL) with VNNI, and with BF16 where the processor has it: vectors of sixteen lanes, 32 registers.
+//! AVX-512 (F, BW, DQ, VL) with VNNI, and with BF16 and AMX where the processor has them: vectors of sixteen lanes, 32
+//! registers.
 
 use std::arch::is_x86_feature_detected;
 use std::arch::x86_64::*;
 
-use super::{Kernel, Simd};
+use super::{Kernel, Matrix, Simd, amx};
 
-/// A value exists only inside [`run`] and [`run_bf16`], so every intrinsic below is one that the processor has.
+/// A value exists only inside [`run`], [`run_bf16`] and [`run_amx`], so every intrinsic below is one that the processor has.
 #[derive(Clone, Copy)]
-pub(super) struct Avx512<const BF16: bool>(());
+pub(super) struct Avx512<const BF16: bool, const AMX: bool>(());
 
 pub(super) fn present() -> bool {
     is_x86_feature_detected!("avx512f")
@@ -27,14 +28,21 @@ pub(super) fn bf16_present() -> bool {
 /// [`present`].
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
 pub(super) unsafe fn run<K: Kernel>(kernel: K) -> K::Out {
-    kernel.run(Avx512::<false>(()))
+    kernel.run(Avx512::<false, false>(()))
 }
 
 /// # Safety
 /// [`present`] and [`bf16_present`].
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma")]
 pub(super) unsafe fn run_bf16<K: Kernel>(kernel: K) -> K::Out {
-    kernel.run(Avx512::<true>(()))
+    kernel.run(Avx512::<true, false>(()))
+}
+
+/// # Safety
+/// [`present`], [`bf16_present`] and [`amx::present`].
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma")]
+pub(super) unsafe fn run_amx<K: Kernel>(kernel: K) -> K::Out {
+    kernel.run(Avx512::<true, true>(()))
 }
 
 /// The first `n` lanes.
@@ -52,11 +60,12 @@ macro_rules! op {
     };
 }
 
-impl<const BF16: bool> Simd for Avx512<BF16> {
+impl<const BF16: bool, const AMX: bool> Simd for Avx512<BF16, AMX> {
     type F = __m512;
     type I = __m512i;
     const LANES: usize = 16;
     const ROWS: usize = 12;
+    const MATRIX: bool = AMX;
 
     #[inline(always)]
     unsafe fn load(self, p: *const f32) -> __m512 {
@@ -221,5 +230,28 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
     #[inline(always)]
     fn dot_i8(self, acc: __m512i, a: __m512i, b: __m512i) -> __m512i {
         op!(_mm512_dpbusd_epi32(acc, a, b))
+    }
+
+    #[inline(always)]
+    unsafe fn matrix_begin(self, rows: usize) {
+        // SAFETY: `AMX` says that it is there; the caller ends it.
+        unsafe { amx::begin(rows) }
+    }
+
+    #[inline(always)]
+    unsafe fn matrix_sum(self, m: Matrix, to: *mut f32, to_row: usize) {
+        let Matrix { int8, rows, a, row, tap, taps, words, b } = m;
+        debug_assert!(words.is_multiple_of(amx::WORDS));
+        let walk = amx::Walk { a: a.cast(), row: 4 * row, tap: 4 * tap, taps, steps: words / amx::WORDS, b: b.cast() };
+        // SAFETY: the caller's promise.
+        unsafe {
+            if int8 { amx::sum_int8(rows, walk, to.cast(), 4 * to_row) } else { amx::sum_bf16(rows, walk, to.cast(), 4 * to_row) }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn matrix_end(self) {
+        // SAFETY: as for `matrix_begin`.
+        unsafe { amx::end() }
     }
 }

@@ -5,6 +5,8 @@
 //! that is what makes arithmetic safe, and leaves only memory accesses unsafe.
 
 #[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
@@ -29,6 +31,8 @@ pub(super) trait Simd: Copy + Send + Sync {
     const LANES: usize;
     /// Rows of the largest tile of a matrix product whose sums fit the registers, two vectors wide.
     const ROWS: usize;
+    /// Whether there is a unit for products of whole tiles of bf16 and int8: [`MATRIX_ROWS`] rows by two vectors.
+    const MATRIX: bool = false;
 
     /// # Safety
     /// `LANES` floats can be read at `p`.
@@ -82,6 +86,28 @@ pub(super) trait Simd: Copy + Send + Sync {
     /// `acc` plus the products of four bytes in each word, those of `a` unsigned, those of `b` signed; exact.
     fn dot_i8(self, acc: Self::I, a: Self::I, b: Self::I) -> Self::I;
 
+    /// Readies the matrix unit for products of `rows` rows.
+    ///
+    /// # Safety
+    /// [`Simd::MATRIX`]; `rows` is 1 to [`MATRIX_ROWS`], and [`Simd::matrix_end`] follows on this thread.
+    #[inline(always)]
+    unsafe fn matrix_begin(self, _rows: usize) {}
+
+    /// The sums of a product, row by row, `to_row` apart: f32 of bf16, whole numbers of int8.
+    ///
+    /// # Safety
+    /// [`Simd::matrix_begin`] for so many rows; `words` is a multiple of [`MATRIX_WORDS`], all operands can be read, and rows of
+    /// two vectors written.
+    #[inline(always)]
+    unsafe fn matrix_sum(self, _m: Matrix, _to: *mut f32, _to_row: usize) {
+        unreachable!("there is no matrix unit");
+    }
+
+    /// # Safety
+    /// [`Simd::MATRIX`].
+    #[inline(always)]
+    unsafe fn matrix_end(self) {}
+
     /// The first `n` floats at `p`, with `rest` in the other lanes.
     ///
     /// # Safety
@@ -124,6 +150,23 @@ pub(super) trait Simd: Copy + Send + Sync {
 /// Lanes of the widest vector.
 pub(super) const MAX_LANES: usize = 16;
 
+/// The most rows of a product by a matrix unit, and of how many words a tap's inputs must be a multiple.
+pub(super) const MATRIX_ROWS: usize = 32;
+pub(super) const MATRIX_WORDS: usize = 16;
+
+/// A product by a matrix unit: `rows` rows at `a`, whose rows and taps lie so many words apart, by the panel at `b`.
+#[derive(Clone, Copy)]
+pub(super) struct Matrix {
+    pub(super) int8: bool,
+    pub(super) rows: usize,
+    pub(super) a: *const u32,
+    pub(super) row: usize,
+    pub(super) tap: usize,
+    pub(super) taps: usize,
+    pub(super) words: usize,
+    pub(super) b: *const u32,
+}
+
 /// What runs on an instruction set. `run` must be `#[inline(always)]`, as must be all it calls with vectors.
 pub(super) trait Kernel {
     type Out;
@@ -144,6 +187,9 @@ enum Set {
     Avx512,
     #[cfg(target_arch = "x86_64")]
     Avx512Bf16,
+    /// With BF16 and the matrix unit.
+    #[cfg(target_arch = "x86_64")]
+    Amx,
 }
 
 impl Isa {
@@ -160,6 +206,9 @@ impl Isa {
             }
             if avx512::present() && avx512::bf16_present() {
                 all.push(Self(Set::Avx512Bf16));
+                if amx::present() {
+                    all.push(Self(Set::Amx));
+                }
             }
         }
         all
@@ -199,6 +248,8 @@ impl Isa {
             Set::Avx512 => "avx512",
             #[cfg(target_arch = "x86_64")]
             Set::Avx512Bf16 => "avx512_bf16",
+            #[cfg(target_arch = "x86_64")]
+            Set::Amx => "amx",
         }
     }
 
@@ -229,6 +280,9 @@ impl Isa {
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Set::Avx512Bf16 => unsafe { avx512::run_bf16(kernel) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Set::Amx => unsafe { avx512::run_amx(kernel) },
         }
     }
 }
