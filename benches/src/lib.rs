@@ -3,6 +3,7 @@
 
 pub mod cancel;
 pub mod meter;
+mod peak;
 mod peer;
 pub mod programme;
 pub mod random;

@@ -55,6 +55,7 @@ enum Task {
 #[derive(Clone, Copy, ValueEnum)]
 enum Suite {
     Sound,
+    Kernels,
     Micro,
     MicroDub,
     Server,
@@ -71,6 +72,7 @@ fn main() -> anyhow::Result<()> {
         }
         Task::Measure { suite } => match suite {
             Suite::Sound => suite::sound(),
+            Suite::Kernels => suite::kernels(),
             Suite::Micro => suite::stages(Set::Micro),
             Suite::MicroDub => suite::dub(Set::Micro),
             Suite::Server => suite::server(),

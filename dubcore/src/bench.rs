@@ -1,5 +1,7 @@
 //! Inner parts that the benchmarks time by themselves. No part of the interface: it may change with every version.
 
+pub mod kernels;
+
 use crate::audio::Audio;
 use crate::error::Result;
 use crate::nn::mel;

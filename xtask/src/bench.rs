@@ -10,7 +10,7 @@ use crate::python;
 use crate::shell::{Project, output, run as build, watch};
 
 /// The suites, in the order of the table. Each is a process of its own, so that its memory is its own.
-const SUITES: [&str; 7] = ["sound", "micro", "micro-dub", "server", "real", "real-dub", PYTHON];
+const SUITES: [&str; 8] = ["sound", "kernels", "micro", "micro-dub", "server", "real", "real-dub", PYTHON];
 
 /// The one that is a program in Python.
 const PYTHON: &str = "python";

@@ -111,24 +111,39 @@ impl KvCache {
         let (key_words, value_words) = (self.key_words(), self.value_words());
         let place = Place { format: self.format, width: self.width(), head: self.head, room: self.room };
         let (first, heads, head, width) = (sequence * self.heads, self.heads, self.head, self.width());
+        // A panel's keys are columns of it: read by row, so that what is written stays near.
         let to = &mut self.keys.as_mut::<f32>()[first * key_words..][..heads * key_words];
+        let of_panel = place.format.words(head) * width;
         cpu.team.each_rows(Tile::dense(to, key_words), 1, |h, mut to| {
-            let to = cast_mut(to.row(0));
-            // Panel by panel, so that what is written stays near.
-            for from in (0..keys.len()).step_by(width) {
-                for c in 0..head {
-                    for t in from..(from + width).min(keys.len()) {
-                        place.put(to, place.key(t, c), keys.row(t)[h * head + c]);
-                    }
+            let to: &mut [u32] = cast_mut(to.row(0));
+            for t in 0..keys.len() {
+                let key = &keys.row(t)[h * head..][..head];
+                let to = to[t / width * of_panel..][..of_panel][t % width..].iter_mut().step_by(width);
+                match place.format {
+                    Format::F32 => to.zip(key).for_each(|(to, v)| *to = v.to_bits()),
+                    _ => to.zip(key.chunks(2)).for_each(|(to, v)| *to = pair(v[0], v.get(1).copied().unwrap_or(0.0))),
                 }
             }
         });
+        // A value is a row of each panel, or half the words of one.
         let to = &mut self.values.as_mut::<f32>()[first * value_words..][..heads * value_words];
+        let of_panel = place.format.words(place.room) * width;
         cpu.team.each_rows(Tile::dense(to, value_words), 1, |h, mut to| {
-            let to = cast_mut(to.row(0));
-            for t in 0..values.len() {
-                for (c, v) in values.row(t)[h * head..][..head].iter().enumerate() {
-                    place.put(to, place.value(t, c), *v);
+            let to: &mut [u32] = cast_mut(to.row(0));
+            let value = |t: usize| &values.row(t)[h * head..][..head];
+            for t in (0..values.len()).step_by(place.format.per_word()) {
+                let at = t / place.format.per_word() * width;
+                for (panel, from) in to.chunks_exact_mut(of_panel).zip((0..head).step_by(width)) {
+                    let to = &mut panel[at..][..width];
+                    let first = value(t)[from..].iter();
+                    match place.format {
+                        Format::F32 => to.iter_mut().zip(first).for_each(|(to, v)| *to = v.to_bits()),
+                        _ if t + 1 < values.len() => {
+                            let both = first.zip(&value(t + 1)[from..]);
+                            to.iter_mut().zip(both).for_each(|(to, (a, b))| *to = pair(*a, *b));
+                        }
+                        _ => to.iter_mut().zip(first).for_each(|(to, v)| *to = pair(*v, 0.0)),
+                    }
                 }
             }
         });
@@ -181,6 +196,12 @@ impl Seen<'_> {
             Self::Path { table, beams } => table.len() / rows.max(1) * beams,
         }
     }
+}
+
+/// Two numbers in a word, the first in its lower half.
+#[inline(always)]
+fn pair(first: f32, second: f32) -> u32 {
+    u32::from(bf16(first)) | u32::from(bf16(second)) << 16
 }
 
 /// Where numbers are in a head's part of the cache, counted in numbers.

@@ -78,9 +78,6 @@ pub(super) trait Simd: Copy + Send + Sync {
     fn floats(self, v: Self::I) -> Self::F;
     /// Signed whole numbers to f32.
     fn whole(self, v: Self::I) -> Self::F;
-    fn zero_words(self) -> Self::I {
-        self.splat_word(0)
-    }
     /// `acc` plus the products of two bf16 in each word, f32 sums.
     fn dot_bf16(self, acc: Self::F, a: Self::I, b: Self::I) -> Self::F;
     /// `acc` plus the products of four bytes in each word, those of `a` unsigned, those of `b` signed; exact.

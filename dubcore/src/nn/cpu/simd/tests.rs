@@ -94,7 +94,7 @@ impl Kernel for Words {
             let got = s.whole(s.dot_i8(s.splat_word(5), s.splat_word(wa), s.splat_word(wb)));
             let want = 5 + 4 * i32::from(a) * i32::from(b);
             assert_eq!(s.largest(got), want as f32, "{name} lanes");
-            let got = s.whole(s.dot_i8(s.zero_words(), s.splat_word(mixed), s.splat_word(wb)));
+            let got = s.whole(s.dot_i8(s.splat_word(0), s.splat_word(mixed), s.splat_word(wb)));
             assert_eq!(s.largest(got), ((i32::from(a) + 203) * i32::from(b)) as f32, "{name} lanes");
         }
         let pair = |low: f32, high: f32| u32::from(bf16(low)) | u32::from(bf16(high)) << 16;

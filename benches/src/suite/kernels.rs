@@ -1,0 +1,272 @@
+//! The processor's kernels by themselves, on the shapes of whisper-base, opus-mt and MMS, beside what candle does for the
+//! same. Each is timed in turns with the other and with the core's peak, so that all see the same machine.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use candle_core::{Device, Tensor};
+use dubcore::bench::kernels::{Kernels, Numbers, Work, instruction_sets};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::meter::{Meter, Row};
+use crate::peak::Peak;
+
+const NUMBERS: [Numbers; 3] = [Numbers::F32, Numbers::Bf16, Numbers::Int8];
+
+/// Products, attention, convolutions, norms. Prints a row for each on the instruction set that the library would take, and a
+/// note of the share of the peak on that and on each lesser one.
+pub fn kernels() -> Result<()> {
+    let mut bench = Bench { meter: Meter::new()?, sets: instruction_sets() };
+    // Rows, inputs, outputs: an encoder's layer, a decoder's with one row and with a beam of four, the vocabulary.
+    let shapes = [
+        (1500, 512, 512),
+        (1500, 512, 2048),
+        (1500, 2048, 512),
+        (4, 512, 2048),
+        (1, 512, 512),
+        (1, 512, 2048),
+        (1, 2048, 512),
+        (1, 512, 51_865),
+    ];
+    for shape in shapes {
+        bench.linear(shape)?;
+    }
+    bench.attention("encoder, 30 s", 1500, 1500)?;
+    bench.attention("decoder's step over 30 s", 1, 1500)?;
+    bench.steps()?;
+    // The residual blocks of HiFi-GAN for some 2.5 s of speech: time, channels, taps, dilation.
+    for shape in [(1_288, 256, 11, 5), (10_304, 128, 7, 3), (20_608, 64, 3, 1), (41_216, 32, 11, 5)] {
+        bench.conv(shape)?;
+    }
+    for shape in [(161, 512, 16, 8), (10_304, 128, 4, 2)] {
+        bench.conv_transpose(shape)?;
+    }
+    bench.rows()
+}
+
+struct Bench {
+    meter: Meter,
+    sets: Vec<&'static str>,
+}
+
+/// What is measured: its name, its operations and the bytes of weights or of keys and values that it reads.
+struct Case<'a> {
+    name: String,
+    ops: f64,
+    bytes: f64,
+    set: &'a str,
+    numbers: Numbers,
+}
+
+impl Bench {
+    /// Times `ours` and `theirs` in turns.
+    fn case(&mut self, case: &Case<'_>, threads: usize, mut ours: Work<'_>, mut theirs: impl FnMut()) -> Result<()> {
+        let best = self.sets.last() == Some(&case.set);
+        let mut times = [Vec::new(), Vec::new()];
+        let mut peak = 0f64;
+        let mut turn = |rounds: u64| {
+            let mut mine = Duration::ZERO;
+            for _ in 0..rounds {
+                let began = Instant::now();
+                ours.run();
+                mine += began.elapsed();
+            }
+            times[0].push(mine.as_secs_f64() / rounds as f64);
+            let began = Instant::now();
+            (0..rounds.min(20)).for_each(|_| theirs());
+            times[1].push(began.elapsed().as_secs_f64() / rounds.min(20) as f64);
+            peak = peak.max(of(Peak::measure(&self.sets), case.set, case.numbers));
+            mine
+        };
+        if best {
+            let name = format!("{}, {:?}", case.name, case.numbers);
+            self.meter.rounds("kernels", &name, Row::new(1), &mut turn)?;
+        } else {
+            turn(1);
+            (0..8).for_each(|_| drop(turn(2)));
+        }
+        let [ours, theirs] = times.map(median);
+        let share = if peak > 0.0 { case.ops / ours / 1e9 / (peak * threads as f64) * 100.0 } else { 0.0 };
+        println!(
+            "note kernels: {}, {:?}, {}: {:.1} G/s, {share:.0} % of {threads} threads' peak of {:.0}, {:.1} GB/s, {:.2} times candle's f32",
+            case.name,
+            case.numbers,
+            case.set,
+            case.ops / ours / 1e9,
+            peak * threads as f64,
+            case.bytes / ours / 1e9,
+            theirs / ours,
+        );
+        Ok(())
+    }
+
+    fn linear(&mut self, (rows, inputs, outputs): (usize, usize, usize)) -> Result<()> {
+        let (x, w) = (noise(rows * inputs), noise(outputs * inputs));
+        let tensor = |v: &[f32], s: (usize, usize)| Tensor::from_slice(v, s, &Device::Cpu);
+        let (tx, tw) = (tensor(&x, (rows, inputs))?, tensor(&w, (outputs, inputs))?.t()?);
+        for set in self.sets.clone() {
+            if set == "scalar" && rows > 4 {
+                continue;
+            }
+            let kernels = Kernels::new(set, 0)?;
+            for numbers in NUMBERS {
+                let (work, bytes) = kernels.linear(numbers, &x, &w, inputs, false);
+                let (ops, name) = (2.0 * (rows * inputs * outputs) as f64, format!("{rows} x {inputs} x {outputs}"));
+                let case = Case { name, ops, bytes: bytes as f64, set, numbers };
+                self.case(&case, kernels.threads(), work, || drop(tx.matmul(&tw).expect("a product")))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Eight heads of 64.
+    fn attention(&mut self, name: &str, rows: usize, keys: usize) -> Result<()> {
+        let (heads, head) = (8, 64);
+        let channels = heads * head;
+        let (q, k, v) = (noise(rows * channels), noise(keys * channels), noise(keys * channels));
+        let tensor = |v: &[f32], n: usize| -> Result<Tensor> {
+            Ok(Tensor::from_slice(v, (n, heads, head), &Device::Cpu)?.transpose(0, 1)?.contiguous()?)
+        };
+        let (tq, tk, tv) = (tensor(&q, rows)?, tensor(&k, keys)?.t()?, tensor(&v, keys)?);
+        let theirs = || -> candle_core::Result<Tensor> { candle_nn::ops::softmax_last_dim(&tq.matmul(&tk)?)?.matmul(&tv) };
+        for set in self.sets.clone() {
+            if set == "scalar" {
+                continue;
+            }
+            let kernels = Kernels::new(set, 0)?;
+            for numbers in [Numbers::F32, Numbers::Bf16] {
+                let (attend, mut fill) = kernels.attention(numbers, (&q, &k, &v), (heads, head));
+                let bytes = (2 * keys * channels * if numbers == Numbers::F32 { 4 } else { 2 }) as f64;
+                let ops = 4.0 * (rows * keys * channels) as f64;
+                let case = Case { name: format!("attention, {name}"), ops, bytes, set, numbers };
+                self.case(&case, kernels.threads(), attend, || drop(theirs().expect("attention")))?;
+                let packed = median((0..5).map(|_| seconds(|| fill.run())).collect());
+                println!("note kernels: {name}, {numbers:?}, {set}: {:.2} ms to pack keys and values", packed * 1e3);
+            }
+        }
+        Ok(())
+    }
+
+    /// Four beams behind 64 steps; candle copies the cache when they trade places.
+    fn steps(&mut self) -> Result<()> {
+        let (heads, head, beams, steps) = (8, 64, 4, 64);
+        let channels = heads * head;
+        let q = noise(beams * channels);
+        let cache = Tensor::from_vec(noise(beams * steps * channels), (beams, heads, steps, head), &Device::Cpu)?;
+        let tq = Tensor::from_slice(&q, (beams, heads, 1, head), &Device::Cpu)?;
+        let order = Tensor::new(&[1u32, 0, 3, 2], &Device::Cpu)?;
+        let theirs = || -> candle_core::Result<Tensor> {
+            let (k, v) = (cache.index_select(&order, 0)?, cache.index_select(&order, 0)?);
+            candle_nn::ops::softmax_last_dim(&tq.matmul(&k.t()?)?)?.matmul(&v)
+        };
+        for set in self.sets.clone() {
+            let kernels = Kernels::new(set, 0)?;
+            for numbers in [Numbers::F32, Numbers::Bf16] {
+                let work = kernels.step(numbers, &q, (heads, head), steps);
+                let ops = 4.0 * (beams * steps * channels) as f64;
+                let name = "attention, 4 beams over 64 steps".to_string();
+                let case = Case { name, ops, bytes: ops, set, numbers };
+                self.case(&case, kernels.threads(), work, || drop(theirs().expect("attention")))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn conv(&mut self, (time, channels, taps, dilation): (usize, usize, usize, usize)) -> Result<()> {
+        let (x, w) = (noise(time * channels), noise(channels * channels * taps));
+        let tx = Tensor::from_slice(&x, (1, time, channels), &Device::Cpu)?.transpose(1, 2)?.contiguous()?;
+        let tw = Tensor::from_slice(&w, (channels, channels, taps), &Device::Cpu)?;
+        let theirs = || tx.conv1d(&tw, (taps - 1) * dilation / 2, 1, dilation, 1);
+        for set in self.sets.clone() {
+            if set == "scalar" {
+                continue;
+            }
+            let kernels = Kernels::new(set, 0)?;
+            for numbers in [Numbers::F32, Numbers::Bf16] {
+                let work = kernels.conv(numbers, &x, &w, channels, dilation);
+                let ops = 2.0 * (time * channels * channels * taps) as f64;
+                let name = format!("convolution of {time} x {channels}, {taps} taps, dilation {dilation}");
+                let case = Case { name, ops, bytes: 8.0 * (time * channels) as f64, set, numbers };
+                self.case(&case, kernels.threads(), work, || drop(theirs().expect("a convolution")))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn conv_transpose(&mut self, (time, channels, taps, stride): (usize, usize, usize, usize)) -> Result<()> {
+        let (x, w) = (noise(time * channels), noise(channels * channels / 2 * taps));
+        let tx = Tensor::from_slice(&x, (1, time, channels), &Device::Cpu)?.transpose(1, 2)?.contiguous()?;
+        let tw = Tensor::from_slice(&w, (channels, channels / 2, taps), &Device::Cpu)?;
+        let theirs = || tx.conv_transpose1d(&tw, (taps - stride) / 2, 0, stride, 1, 1);
+        for set in self.sets.clone() {
+            if set == "scalar" {
+                continue;
+            }
+            let kernels = Kernels::new(set, 0)?;
+            for numbers in [Numbers::F32, Numbers::Bf16] {
+                let work = kernels.conv_transpose(numbers, &x, &w, channels, stride);
+                let ops = (time * channels * channels * taps) as f64;
+                let name = format!("transposed convolution of {time} x {channels}, {taps} taps, stride {stride}");
+                let case = Case { name, ops, bytes: 4.0 * (w.len() + x.len() * (1 + stride / 2)) as f64, set, numbers };
+                self.case(&case, kernels.threads(), work, || drop(theirs().expect("a convolution")))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is as fast as memory: a row costs its bytes.
+    fn rows(&mut self) -> Result<()> {
+        let (rows, channels, vocabulary) = (1500, 512, 51_865);
+        let (x, logits) = (noise(rows * channels), noise(vocabulary));
+        let tx = Tensor::from_slice(&x, (rows, channels), &Device::Cpu)?;
+        let (gain, bias) = (Tensor::ones_like(&tx.get(0)?)?, Tensor::zeros_like(&tx.get(0)?)?);
+        let tl = Tensor::from_slice(&logits, vocabulary, &Device::Cpu)?;
+        let set = self.sets[self.sets.len() - 1];
+        let kernels = Kernels::new(set, 0)?;
+        let case = |name: &str, values: usize| Case {
+            name: name.to_string(),
+            ops: values as f64,
+            bytes: 4.0 * values as f64,
+            set,
+            numbers: Numbers::F32,
+        };
+        let norm = || candle_nn::ops::layer_norm(&tx, &gain, &bias, 1e-5);
+        let threads = kernels.threads();
+        self.case(&case("layer norm of 1500 x 512", 2 * x.len()), threads, kernels.norm(&x, channels), || {
+            drop(norm().expect("rows"));
+        })?;
+        self.case(&case("peak of 51865 logits", vocabulary), 1, kernels.peak(&logits), || {
+            drop((tl.argmax(0).expect("logits"), tl.log_sum_exp(0).expect("logits")));
+        })
+    }
+}
+
+/// One core's peak for what a set does with such numbers. Without an instruction for it, that of f32.
+fn of(peak: Peak, set: &str, numbers: Numbers) -> f64 {
+    match (set, numbers) {
+        ("amx", Numbers::Bf16) => peak.amx_bf16,
+        ("amx", Numbers::Int8) => peak.amx_int8,
+        ("avx512_bf16", Numbers::Bf16) => peak.avx512_bf16,
+        ("avx512" | "avx512_bf16", Numbers::Int8) => peak.avx512_vnni,
+        ("avx512" | "avx512_bf16" | "amx", _) => peak.avx512,
+        ("avx2", _) => peak.avx2,
+        _ => 0.0,
+    }
+}
+
+fn noise(n: usize) -> Vec<f32> {
+    let mut rng = ChaCha8Rng::seed_from_u64(n as u64);
+    (0..n).map(|_| rng.random_range(-0.5..0.5)).collect()
+}
+
+fn seconds(work: impl FnOnce()) -> f64 {
+    let began = Instant::now();
+    work();
+    began.elapsed().as_secs_f64()
+}
+
+fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
