@@ -224,7 +224,7 @@ impl Marian {
                 row
             })
             .collect();
-        let padding = Padding::new(&lengths, width)?;
+        let padding = Padding::new(&lengths, width);
         let x = self.positions.add_positions(&self.embedding.lookup(&padded)?, 0)?;
         Ok((self.encoder.forward(ctx, &x, padding.as_ref())?, padding))
     }

@@ -5,7 +5,7 @@ use candle_core::{D, Device, Tensor};
 
 use super::elementwise::{add, map};
 use super::weights::Weights;
-use super::{Act, Ctx};
+use super::{Act, Ctx, cpu};
 use crate::error::{Error, ErrorKind, Result};
 
 /// `y = x W^T + b` over the last dimension.
@@ -25,6 +25,11 @@ impl Linear {
     pub(crate) fn tied(embedding: &Embedding, bias: Option<Vec<f32>>) -> Result<Self> {
         let bias = bias.map(|b| Tensor::new(b, &Device::Cpu)).transpose()?;
         Ok(Self { weight: embedding.table.clone(), bias })
+    }
+
+    /// Weight `[output, input]` and bias.
+    pub(in crate::nn) fn parts(&self) -> (&Tensor, Option<&Tensor>) {
+        (&self.weight, self.bias.as_ref())
     }
 
     pub(in crate::nn) fn outputs(&self) -> Result<usize> {
@@ -137,6 +142,17 @@ impl Activation {
                 ));
             }
         })
+    }
+
+    /// The kernels' name for it.
+    pub(in crate::nn) fn fused(self) -> cpu::Act {
+        match self {
+            Self::Relu => cpu::Act::Relu,
+            Self::Gelu => cpu::Act::Gelu,
+            Self::GeluTanh => cpu::Act::GeluTanh,
+            Self::Silu => cpu::Act::Silu,
+            Self::Tanh => cpu::Act::Tanh,
+        }
     }
 
     pub(in crate::nn) fn apply(self, x: &Tensor) -> Result<Tensor> {

@@ -141,6 +141,11 @@ impl Weights {
         Ok(values)
     }
 
+    /// Counts so many floats more to the layers' memory: for a tensor that is kept twice.
+    pub(in crate::nn) fn hold(&self, floats: usize) -> Result<()> {
+        self.all.taken.lock().held.grow(4 * floats as u64)
+    }
+
     pub(in crate::nn) fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         Ok(Tensor::from_vec(self.values(name, shape)?, shape, &Device::Cpu)?)
     }

@@ -18,7 +18,7 @@ const LINE: usize = size_of::<Line>();
 ///
 /// # Safety
 /// Any bits are a value, and a [`Line`] is a whole number of them.
-pub(super) unsafe trait Plain: Copy + Send + Sync {}
+pub(in crate::nn) unsafe trait Plain: Copy + Send + Sync {}
 
 // SAFETY: any bits are a value of these, whose sizes divide 64.
 unsafe impl Plain for f32 {}
@@ -78,7 +78,7 @@ pub(crate) struct Arena(Mutex<Vec<Buffer>>);
 
 impl Arena {
     /// `len` values that are what somebody left there.
-    pub(super) fn lend<T: Plain>(&self, len: usize) -> Lent<'_, T> {
+    pub(in crate::nn) fn lend<T: Plain>(&self, len: usize) -> Lent<'_, T> {
         let want = lines::<T>(len);
         let mut free = self.0.lock();
         // The smallest that fits, else the largest, which grows: so each size is allocated once.
@@ -100,7 +100,7 @@ impl Arena {
 }
 
 /// Memory of an [`Arena`].
-pub(super) struct Lent<'a, T> {
+pub(in crate::nn) struct Lent<'a, T> {
     arena: &'a Arena,
     buffer: Buffer,
     len: usize,

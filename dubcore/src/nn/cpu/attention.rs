@@ -9,7 +9,7 @@
 
 use super::Cpu;
 use super::arena::{Arena, Buffer, cast, cast_mut};
-use super::gemm::{Act, Bf16, Dot, F32, SUMS, Steps, sum, to_bf16};
+use super::gemm::{Act, Bf16, Dot, F32, SUMS, Steps, tile, tile_of, to_bf16};
 use super::norm::softmax;
 use super::pack::Format;
 use super::simd::{Isa, Kernel, MATRIX_ROWS, MATRIX_WORDS, Matrix, Simd, bf16};
@@ -38,9 +38,13 @@ pub(crate) enum Seen<'a> {
     First(usize),
     /// The last row so many keys, each row before one less.
     Causal(usize),
-    /// Of each step's keys, one for each of `beams`, that of the beam in the row's own part of the table, `[rows, steps]`.
+    /// Of each step's keys, one for each of `beams`, that of the beam in the row's own part of the table, `[rows, steps]`, up to
+    /// the first [`UNSEEN`].
     Path { table: &'a [u8], beams: usize },
 }
+
+/// What a row does not see in its path.
+pub(crate) const UNSEEN: u8 = u8::MAX;
 
 /// Rows of queries that belong to one sequence of the cache.
 #[derive(Clone, Copy, Debug)]
@@ -149,6 +153,26 @@ impl KvCache {
         });
     }
 
+    /// Copies the first `keys` keys and values of each sequence into another cache, each to its place there.
+    pub(crate) fn copy(&self, keys: usize, to: &mut Self, place: impl Fn(usize) -> usize) {
+        assert_eq!((self.format, self.heads, self.head, self.sequences), (to.format, to.heads, to.head, to.sequences));
+        assert!(keys <= self.room && (0..keys).all(|t| place(t) < to.room));
+        let place_in = |c: &Self| Place { format: c.format, width: c.width(), head: c.head, room: c.room };
+        let (here, there) = (place_in(self), place_in(to));
+        let sizes = (self.key_words(), to.key_words(), self.value_words(), to.value_words());
+        let from = (self.keys.as_slice::<u32>(), self.values.as_slice::<u32>());
+        for h in 0..self.sequences * self.heads {
+            for c in 0..self.head {
+                for t in 0..keys {
+                    let key = here.get(&from.0[h * sizes.0..], here.key(t, c));
+                    there.put(&mut to.keys.as_mut()[h * sizes.1..], there.key(place(t), c), key);
+                    let value = here.get(&from.1[h * sizes.2..], here.value(t, c));
+                    there.put(&mut to.values.as_mut()[h * sizes.3..], there.value(place(t), c), value);
+                }
+            }
+        }
+    }
+
     /// `out` from queries `q`, both `[rows, heads * head]`, which come in the order of `queries`, and have been scaled by one
     /// over the root of a head's channels (best by their projection's weights).
     pub(crate) fn attend(&self, cpu: &Cpu, q: Rows<'_>, queries: &[Queries<'_>], out: Tile<'_>) {
@@ -231,6 +255,13 @@ impl Place {
         (panel + i / per * self.width + o % self.width) * per + i % per
     }
 
+    fn get(self, words: &[u32], at: usize) -> f32 {
+        match self.format {
+            Format::F32 => f32::from_bits(words[at]),
+            _ => f32::from_bits(u32::from(cast::<u32, u16>(words)[at ^ usize::from(cfg!(target_endian = "big"))]) << 16),
+        }
+    }
+
     #[inline(always)]
     fn put(self, words: &mut [u32], at: usize, v: f32) {
         match self.format {
@@ -274,37 +305,20 @@ impl Attend<'_> {
         let mut row = 0;
         if S::MATRIX && !D::WORDS_ARE_FLOATS && self.cache.format.words(self.cache.head).is_multiple_of(MATRIX_WORDS) {
             while row < rows {
-                row += self.block::<S, D, 1, 1, true>(s, row, MATRIX_ROWS.min(rows - row));
+                row += self.block::<S, D>(s, row, MATRIX_ROWS.min(rows - row), 0);
             }
             return;
         }
         while row < rows {
-            let left = rows - row;
-            row += if S::ROWS >= 12 && left >= 12 {
-                self.block::<S, D, 12, 1, false>(s, row, 12)
-            } else if S::ROWS >= 6 && left >= 6 {
-                self.block::<S, D, 6, 1, false>(s, row, 6)
-            } else if S::ROWS >= 12 && left >= 4 {
-                self.block::<S, D, 4, 2, false>(s, row, 4)
-            } else if S::ROWS >= 4 && left >= 4 {
-                self.block::<S, D, 4, 1, false>(s, row, 4)
-            } else if left >= 2 {
-                self.block::<S, D, 2, 2, false>(s, row, 2)
-            } else {
-                self.block::<S, D, 1, 4, false>(s, row, 1)
-            };
+            let (m, panels) = tile_of::<S>(rows - row);
+            row += self.block::<S, D>(s, row, m, panels);
         }
     }
 
-    /// `m` rows: by a matrix unit, or as many as `M`, whose scores are made of `P` panels of keys at a time. Returns `m`.
+    /// `m` rows, whose scores are made of `most` panels of keys at a time, or, if that is 0, by a matrix unit. Returns `m`.
     #[inline(always)]
-    fn block<S: Simd, D: Dot, const M: usize, const P: usize, const MATRIX: bool>(
-        &mut self,
-        s: S,
-        row: usize,
-        m: usize,
-    ) -> usize {
-        debug_assert!(MATRIX || m == M);
+    fn block<S: Simd, D: Dot>(&mut self, s: S, row: usize, m: usize, most: usize) -> usize {
+        let unit = S::MATRIX && most == 0;
         let (cache, width) = (self.cache, 2 * S::LANES);
         let number = self.first + row;
         let keys = match self.queries.seen {
@@ -336,7 +350,7 @@ impl Attend<'_> {
             let Steps { row, tap, taps, words, .. } = steps;
             Matrix { int8: false, rows: m, a, row, tap, taps, words, b }
         };
-        if MATRIX {
+        if unit {
             // SAFETY: there is such a unit, and its end comes below.
             unsafe { s.matrix_begin(m) };
         }
@@ -345,15 +359,13 @@ impl Attend<'_> {
             let (b, to) = (packed[panel * steps.panel..].as_ptr(), scores[panel * width..].as_mut_ptr());
             // SAFETY: `panels` panels lie in the keys, and their scores in `scores`, `m` rows of `stride`.
             unsafe {
-                if MATRIX {
+                if unit {
                     s.matrix_sum(matrix(steps, query.as_ptr(), b), to, stride);
                     panel += 1;
-                } else if panel + P <= panels {
-                    sum::<S, D, M, P>(s, query.as_ptr(), b, steps, to, stride);
-                    panel += P;
                 } else {
-                    sum::<S, D, M, 1>(s, query.as_ptr(), b, steps, to, stride);
-                    panel += 1;
+                    let p = if panel + most <= panels { most } else { 1 };
+                    tile::<S, D>(s, (m, p), query.as_ptr(), b, steps, to, stride);
+                    panel += p;
                 }
             }
         }
@@ -366,7 +378,7 @@ impl Attend<'_> {
         let packed = &cache.values.as_slice::<u32>()[at * cache.value_words()..][..cache.value_words()];
         let panel = cache.format.words(cache.room) * width;
         // A matrix unit takes whole tiles; the weights behind the last key are zero.
-        let words = cache.format.words(if MATRIX { stride } else { keys });
+        let words = cache.format.words(if unit { stride } else { keys });
         let steps = Steps { row: stride, tap: 0, taps: 1, words, panel };
         debug_assert!(steps.words * width <= panel);
         let weights: &[u32] = cast(&scores);
@@ -374,10 +386,10 @@ impl Attend<'_> {
         for (p, packed) in packed.chunks_exact(panel).enumerate() {
             // SAFETY: a panel has two vectors of channels for each of its words, and `mixed` room for `m` rows of them.
             unsafe {
-                if MATRIX {
+                if unit {
                     s.matrix_sum(matrix(steps, weights.as_ptr(), packed.as_ptr()), mixed.as_mut_ptr(), width);
                 } else {
-                    sum::<S, D, M, 1>(s, weights.as_ptr(), packed.as_ptr(), steps, mixed.as_mut_ptr(), width);
+                    tile::<S, D>(s, (m, 1), weights.as_ptr(), packed.as_ptr(), steps, mixed.as_mut_ptr(), width);
                 }
             }
             for r in 0..m {
@@ -386,7 +398,7 @@ impl Attend<'_> {
                 out[..n].copy_from_slice(&mixed[r * width..][..n]);
             }
         }
-        if MATRIX {
+        if unit {
             // SAFETY: begun above.
             unsafe { s.matrix_end() };
         }
@@ -402,8 +414,8 @@ impl Attend<'_> {
             Seen::Causal(n) => (n + number + 1).saturating_sub(rows),
             Seen::Path { table, beams } => {
                 let steps = table.len() / rows.max(1);
-                let path = &table[number * steps..][..steps];
-                let mut own = self.arena.lend::<f32>(steps);
+                let path = table[number * steps..][..steps].split(|beam| *beam == UNSEEN).next().unwrap_or_default();
+                let mut own = self.arena.lend::<f32>(path.len());
                 for (t, (own, beam)) in own.iter_mut().zip(path).enumerate() {
                     *own = scores[t * beams + usize::from(*beam)];
                 }

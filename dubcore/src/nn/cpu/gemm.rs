@@ -227,67 +227,34 @@ impl Product<'_> {
         if S::MATRIX && !D::WORDS_ARE_FLOATS && self.w.words().is_multiple_of(MATRIX_WORDS) {
             return self.matrix::<S, D>(s, panels);
         }
-        let block = (BLOCK / (4 * self.w.panel_words()).max(1)).max(4) / 4 * 4;
+        let (w, a) = (self.w, self.a);
+        let of_panel = w.panel_words();
+        let block = (BLOCK / (4 * of_panel).max(1)).max(4) / 4 * 4;
+        let steps = Steps { row: a.row, tap: a.tap, taps: w.shape.taps, words: w.words(), panel: of_panel };
+        let mut sums = [0.0; SUMS];
         for from in (0..panels).step_by(block) {
             let to = (from + block).min(panels);
             let mut row = 0;
             while row < rows {
-                let left = rows - row;
-                // Tests of constants are decided when this is compiled.
-                row += if S::ROWS >= 12 && left >= 12 {
-                    self.strip::<S, D, 12, 1>(s, row, from, to)
-                } else if S::ROWS >= 8 && left >= 8 {
-                    self.strip::<S, D, 8, 1>(s, row, from, to)
-                } else if S::ROWS >= 6 && left >= 6 {
-                    self.strip::<S, D, 6, 1>(s, row, from, to)
-                } else if S::ROWS >= 12 && left >= 4 {
-                    self.strip::<S, D, 4, 2>(s, row, from, to)
-                } else if S::ROWS >= 4 && left >= 4 {
-                    self.strip::<S, D, 4, 1>(s, row, from, to)
-                } else if S::ROWS >= 12 && left >= 2 {
-                    self.strip::<S, D, 2, 4>(s, row, from, to)
-                } else if left >= 2 {
-                    self.strip::<S, D, 2, 2>(s, row, from, to)
-                } else {
-                    self.strip::<S, D, 1, 4>(s, row, from, to)
-                };
+                let (m, most) = tile_of::<S>(rows - row);
+                let mut panel = from;
+                while panel < to {
+                    let p = if panel + most <= to { most } else { 1 };
+                    let at = (self.panel + panel) * of_panel;
+                    debug_assert!(at + p * of_panel <= w.panels().len());
+                    debug_assert!((row + m - 1) * a.row + (w.shape.taps - 1) * a.tap + w.words() <= a.words.len());
+                    debug_assert!(m * p * width <= SUMS);
+                    // SAFETY: as asserted here and in `run`.
+                    unsafe {
+                        let (a, b) = (a.words.as_ptr().add(row * a.row), w.panels().as_ptr().add(at));
+                        tile::<S, D>(s, (m, p), a, b, steps, sums.as_mut_ptr(), p * width);
+                    }
+                    self.finish::<S, D>(s, (row, m), (panel, p), &sums);
+                    panel += p;
+                }
+                row += m;
             }
         }
-    }
-
-    /// `M` rows through the panels `from..to` of this product, `P` at a time. Returns `M`.
-    #[inline(always)]
-    fn strip<S: Simd, D: Dot, const M: usize, const P: usize>(&mut self, s: S, row: usize, from: usize, to: usize) -> usize {
-        let mut panel = from;
-        while panel + P <= to {
-            self.tile::<S, D, M, P>(s, row, panel);
-            panel += P;
-        }
-        while panel < to {
-            self.tile::<S, D, M, 1>(s, row, panel);
-            panel += 1;
-        }
-        M
-    }
-
-    /// `M` rows by `P` panels.
-    #[inline(always)]
-    fn tile<S: Simd, D: Dot, const M: usize, const P: usize>(&mut self, s: S, row: usize, panel: usize) {
-        // Of narrower vectors there are fewer rows.
-        const { assert!(M * P * 2 * MAX_LANES <= SUMS) }
-        let (w, a) = (self.w, self.a);
-        let of_panel = w.panel_words();
-        let at = (self.panel + panel) * of_panel;
-        debug_assert!(at + P * of_panel <= w.panels().len());
-        debug_assert!((row + M - 1) * a.row + (w.shape.taps - 1) * a.tap + w.words() <= a.words.len());
-        let mut sums = [0.0; SUMS];
-        let steps = Steps { row: a.row, tap: a.tap, taps: w.shape.taps, words: w.words(), panel: of_panel };
-        // SAFETY: as asserted here and in `run`.
-        unsafe {
-            let (a, b) = (a.words.as_ptr().add(row * a.row), w.panels().as_ptr().add(at));
-            sum::<S, D, M, P>(s, a, b, steps, sums.as_mut_ptr(), P * 2 * S::LANES);
-        }
-        self.finish::<S, D>(s, (row, M), (panel, P), &sums);
     }
 
     /// The strips of a matrix unit, which does more rows at a time. All rows are its work, however few, as its sums add in an
@@ -453,12 +420,61 @@ pub(super) struct Steps {
     pub(super) panel: usize,
 }
 
+/// How many rows, of so many that are left, make a tile, and by how many panels.
+#[inline(always)]
+pub(super) fn tile_of<S: Simd>(left: usize) -> (usize, usize) {
+    match left {
+        12.. if S::ROWS >= 12 => (12, 1),
+        8.. if S::ROWS >= 8 => (8, 1),
+        6.. if S::ROWS >= 6 => (6, 1),
+        4.. if S::ROWS >= 12 => (4, 2),
+        4.. if S::ROWS >= 4 => (4, 1),
+        2.. if S::ROWS >= 12 => (2, 4),
+        2.. => (2, 2),
+        _ => (1, 4),
+    }
+}
+
+/// The sums of a tile of one of the sizes that [`tile_of`] gives, or of one panel only, row by row, `to_row` apart.
+///
+/// # Safety
+/// As for [`sum`].
+#[inline(always)]
+pub(super) unsafe fn tile<S: Simd, D: Dot>(
+    s: S,
+    size: (usize, usize),
+    a: *const u32,
+    b: *const u32,
+    steps: Steps,
+    to: *mut f32,
+    to_row: usize,
+) {
+    // SAFETY: the caller's promise. Sizes that this instruction set does not have are not compiled for it.
+    unsafe {
+        match size {
+            (12, _) if S::ROWS >= 12 => sum::<S, D, 12, 1>(s, a, b, steps, to, to_row),
+            (8, _) if S::ROWS >= 8 => sum::<S, D, 8, 1>(s, a, b, steps, to, to_row),
+            (6, _) if S::ROWS >= 6 => sum::<S, D, 6, 1>(s, a, b, steps, to, to_row),
+            (4, 2) if S::ROWS >= 12 => sum::<S, D, 4, 2>(s, a, b, steps, to, to_row),
+            (4, _) if S::ROWS >= 4 => sum::<S, D, 4, 1>(s, a, b, steps, to, to_row),
+            (2, 4) if S::ROWS >= 12 => sum::<S, D, 2, 4>(s, a, b, steps, to, to_row),
+            (2, 2) => sum::<S, D, 2, 2>(s, a, b, steps, to, to_row),
+            (2, _) => sum::<S, D, 2, 1>(s, a, b, steps, to, to_row),
+            (1, 4) => sum::<S, D, 1, 4>(s, a, b, steps, to, to_row),
+            _ => {
+                debug_assert_eq!(size, (1, 1));
+                sum::<S, D, 1, 1>(s, a, b, steps, to, to_row);
+            }
+        }
+    }
+}
+
 /// The sums of `M` rows at `a` by `P` panels at `b`, row by row, `to_row` apart.
 ///
 /// # Safety
 /// All that `steps` leads to from `a` and from `b` can be read, and `M` rows of `P` panels' width can be written at `to`.
 #[inline(always)]
-pub(super) unsafe fn sum<S: Simd, D: Dot, const M: usize, const P: usize>(
+unsafe fn sum<S: Simd, D: Dot, const M: usize, const P: usize>(
     s: S,
     a: *const u32,
     b: *const u32,

@@ -128,6 +128,10 @@ impl Packed {
         Self::new(isa, format, shape, bias, |o, row| row.copy_from_slice(&weights[o * inputs..][..inputs]))
     }
 
+    pub(crate) fn outputs(&self) -> usize {
+        self.shape.outputs
+    }
+
     /// Bytes that it takes.
     pub(crate) fn bytes(&self) -> usize {
         [&self.panels, &self.bias, &self.scale, &self.offset].into_iter().map(Buffer::bytes).sum()
@@ -168,8 +172,7 @@ impl Packed {
 /// What 1 stands for where `values` are to fit -127..=127; NaN where one is not finite.
 fn int8_scale(values: &[f32]) -> f32 {
     let largest = values.iter().fold(LEAST, |m, v| m.max(v.abs()));
-    let finite = values.iter().fold(0.0, |sum, v| sum + (v - v));
-    largest / 127.0 + finite
+    if values.iter().all(|v| v.is_finite()) { largest / 127.0 } else { f32::NAN }
 }
 
 /// Rows below are zero as int8: their scale would be no normal number.

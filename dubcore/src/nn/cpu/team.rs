@@ -293,9 +293,9 @@ impl Team {
         let across = out.columns().div_ceil(columns.max(1)).max(1);
         let all = out.shared();
         let parts = all.rows().div_ceil(rows.max(1)) * across;
-        // SAFETY: a piece has rows and columns of its own, and each is made once.
         self.each(parts, |i| {
             let (r, c) = (i / across, i % across);
+            // SAFETY: a piece has rows and columns of its own, and each is made once.
             part(r, c, unsafe { all.piece(r * rows, rows, c * columns, columns) });
         });
     }

@@ -13,7 +13,7 @@ pub(in super::super) fn exp<S: Simd>(s: S, v: S::F) -> S::F {
     let r = s.fma(n, s.splat(2.121_944_4e-4), r);
     // The minimax polynomial of degree 5 for (e^r - 1 - r) / r^2 within |r| <= ln 2 / 2 (Cephes, expf).
     let mut p = s.splat(1.987_569_1e-4);
-    for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1] {
+    for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
         p = s.fma(p, r, s.splat(c));
     }
     let p = s.add(s.fma(p, s.mul(r, r), r), s.splat(1.0));

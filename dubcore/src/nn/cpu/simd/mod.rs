@@ -16,9 +16,9 @@ mod scalar;
 mod tests;
 
 use std::fmt;
-use std::sync::OnceLock;
 
 use crate::error::{Error, Result};
+use crate::process::PerProcess;
 
 /// The operations that kernels are made of. `F` holds lanes of f32, `I` the same lanes as 32-bit words.
 ///
@@ -216,7 +216,8 @@ impl Isa {
     /// # Errors
     /// `InvalidArgument` where it names none, or one that the processor lacks.
     pub(crate) fn chosen() -> Result<Self> {
-        static CHOSEN: OnceLock<std::result::Result<Isa, String>> = OnceLock::new();
+        // Without a lock: another thread may be choosing when the process forks.
+        static CHOSEN: PerProcess<std::result::Result<Isa, String>> = PerProcess::new();
         let choose = || {
             let all = Self::all();
             match std::env::var("DUBCORE_CPU_ISA") {
@@ -224,7 +225,7 @@ impl Isa {
                 _ => Ok(all[all.len() - 1]),
             }
         };
-        CHOSEN.get_or_init(choose).clone().map_err(Error::argument)
+        CHOSEN.get_with(|_| choose()).clone().map_err(Error::argument)
     }
 
     /// `avx512` is the best of its kind: with BF16 where the processor has it.
