@@ -136,15 +136,15 @@ fn rows_of_several_sequences_and_of_one() {
             let mut all = vec![0.0; 35 * channels];
             cache.attend(&cpu, Rows::dense(&q, channels), &[of(0), of(1), of(2)], Tile::dense(&mut all, channels));
             let mut first = 0;
-            for i in 0..3 {
-                for r in 0..rows[i] {
+            for (i, count) in rows.into_iter().enumerate() {
+                for r in 0..count {
                     let row = &q[(first + r) * channels..][..channels];
                     let mut alone = vec![0.0; channels];
                     let queries = [Queries { rows: 1, ..of(i) }];
                     cache.attend(&cpu, Rows::dense(row, channels), &queries, Tile::dense(&mut alone, channels));
                     assert_eq!(alone, all[(first + r) * channels..][..channels], "{isa:?} {format:?} {i} {r}");
                 }
-                first += rows[i];
+                first += count;
             }
         }
     }

@@ -110,8 +110,10 @@ impl Kernel for Stores {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
+        // Two lie in the middle between two bf16.
+        let ties = [1.0 + 2f32.powi(-8), 1.0 + 3.0 * 2f32.powi(-8)];
         let values: Vec<f32> =
-            (0..160).map(|i| (i as f32 - 80.0) * 1.3).chain([1e38, -1e38, 1e-30, 1.003_906_25, 1.011_718_75, f32::NAN]).collect();
+            (0..160).map(|i| (i as f32 - 80.0) * 1.3).chain([1e38, -1e38, 1e-30, ties[0], ties[1], f32::NAN]).collect();
         for from in 0..values.len() - MAX_LANES {
             let mut halves = [0u16; MAX_LANES];
             // SAFETY: a vector can be read, and `halves` has room for it.
