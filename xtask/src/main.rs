@@ -42,7 +42,7 @@ enum Task {
         /// Put the table into docs/performance.md.
         #[arg(long)]
         write: bool,
-        /// Only these: sound, micro, micro-dub, server, real, real-dub, python.
+        /// Only these: sound, kernels, micro, micro-dub, server, real, real-dub, python.
         suites: Vec<String>,
     },
     /// Measure the embedded models on sentences of the project's own, and compare with what was measured before.

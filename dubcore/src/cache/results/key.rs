@@ -8,7 +8,7 @@ use crate::lang::Lang;
 use crate::stage::{Fallback, StageInfo, SttOptions, Task, TranslateOptions, TtsOptions};
 
 /// Raised when results would come out differently from the same inputs.
-const GENERATION: u64 = 1;
+const GENERATION: u64 = 2;
 
 /// The address of a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
