@@ -199,8 +199,9 @@ def test_no_call_leaks(times, tmp_path):
         for _ in range(3):
             blocks, traced, memory = growth(call, count)
             told.append(f"{name}: {count} times, {blocks} blocks, {traced} bytes traced, {memory / 1e6:.1f} MB")
-            # What native threads leave to be dropped later is bounded. One object of each call would be `count` blocks, the smallest of them 16 bytes; the smallest leak of a dub would be
-            # its sound, and the allocator's own comings and goings are a few MB.
+            # One object of each call would be `count` blocks, the smallest of them 16 bytes; what native threads leave to be
+            # dropped later is bounded. The smallest leak of a dub would be its sound; the allocator's own comings and goings
+            # are a few MB.
             if blocks < max(count * 0.5, 200) and traced < max(count * 16, 64_000) and memory < (24e6 if slow else 8e6):
                 break
         else:
