@@ -303,10 +303,11 @@ def test_what_a_signal_handler_raises_interrupts(long, way):
     assert interrupted(code, signal.SIGUSR1, long, way) < 0.25
 
 
-def test_the_stub_is_the_modules():
-    run = subprocess.run(
-        [sys.executable, "-m", "mypy.stubtest", "dubcore"], cwd="/", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+def test_the_stub_is_the_modules(tmp_path):
+    # Before Python 3.12 the buffer protocol has no name at run time; type checkers go by it nevertheless.
+    (tmp_path / "known").write_text("dubcore._dubcore.Audio.__buffer__\n")
+    command = [sys.executable, "-m", "mypy.stubtest", "dubcore", "--allowlist", tmp_path / "known", "--ignore-unused-allowlist"]
+    run = subprocess.run(command, cwd="/", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert run.returncode == 0, run.stdout
 
 
