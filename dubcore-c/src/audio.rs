@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use engine::media::{self, Input, WavFormat};
-use engine::{Audio as Sound, Span};
+use engine::{Audio as Sound, Result, Span};
 
 use crate::door::run;
 use crate::error::{Failure, Status};
@@ -13,7 +13,7 @@ use crate::handle::{Audio, Job, free, get};
 use crate::job::job as work;
 use crate::options::{AUDIO_FILE, Chosen, MEDIA, apply};
 use crate::place::place;
-use crate::text::{array, pairs, required, seconds};
+use crate::text::{array, pairs, required, seconds, wrong};
 
 /// Sound of `count` frames at `rate` Hz, which are copied. `samples` may be NULL where `count` is 0.
 ///
@@ -61,10 +61,7 @@ pub unsafe extern "C" fn dub_audio_load(
     unsafe {
         run(error, || {
             let audio = place(audio, "audio")?;
-            let input = Input::from(Path::new(required(path, "path")?));
-            let mut chosen = Chosen::default();
-            apply(&pairs(options, "options")?, "options", &mut [&mut MEDIA.of(&mut chosen)])?;
-            audio.put(media::decode(&chosen.of(input), &chosen.limits, &work(job)?)?)
+            audio.put(decoded(file(path)?, options, job)?)
         })
     }
 }
@@ -85,24 +82,39 @@ pub unsafe extern "C" fn dub_audio_decode(
     unsafe {
         run(error, || {
             let audio = place(audio, "audio")?;
-            let input = Input::from(Arc::<[u8]>::from(filled(bytes, length)?));
-            let mut chosen = Chosen::default();
-            apply(&pairs(options, "options")?, "options", &mut [&mut MEDIA.of(&mut chosen)])?;
-            audio.put(media::decode(&chosen.of(input), &chosen.limits, &work(job)?)?)
+            audio.put(decoded(memory(bytes, length)?, options, job)?)
         })
     }
 }
 
-/// The bytes of a media file, which never is empty.
+/// A media file by its path.
+///
+/// # Safety
+/// As for [`required`].
+pub(crate) unsafe fn file(path: *const c_char) -> Result<Input> {
+    // SAFETY: passed on.
+    Ok(Input::from(Path::new(unsafe { required(path, "path")? })))
+}
+
+/// A media file in memory, which is copied and never is nothing.
 ///
 /// # Safety
 /// As for [`array`].
-pub(crate) unsafe fn filled<'a>(bytes: *const u8, length: usize) -> engine::Result<&'a [u8]> {
+pub(crate) unsafe fn memory(bytes: *const u8, length: usize) -> Result<Input> {
     if bytes.is_null() {
-        return Err(crate::text::wrong("bytes is NULL: it must be given"));
+        return Err(wrong("bytes is NULL: it must be given"));
     }
     // SAFETY: passed on.
-    unsafe { array(bytes, length, "bytes") }
+    Ok(Input::from(Arc::<[u8]>::from(unsafe { array(bytes, length, "bytes")? })))
+}
+
+/// # Safety
+/// As for [`pairs`].
+unsafe fn decoded(input: Input, options: *const *const c_char, job: Job) -> Result<Sound> {
+    let mut chosen = Chosen::default();
+    // SAFETY: passed on.
+    apply(&unsafe { pairs(options, "options")? }, "options", &mut [&mut MEDIA.of(&mut chosen)])?;
+    media::decode(&chosen.of(input), &chosen.limits, &work(job)?)
 }
 
 /// Its frames, how many they are, and their rate in Hz. They live as long as the handle, and never change.

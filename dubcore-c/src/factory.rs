@@ -1,6 +1,7 @@
 //! `dub_factory`: what is loaded, kept, dropped, and told of it.
 
 use std::ffi::{c_char, c_int};
+use std::sync::Arc;
 
 use engine::{Error, ErrorKind, Factory as Engine, LoadOptions, ModelRef, Result, ResultCache, ResultCacheOptions};
 
@@ -63,6 +64,23 @@ pub(crate) fn loading(pairs: &[(&str, &str)]) -> Result<LoadOptions> {
     let mut opts = LoadOptions::default();
     apply(pairs, "options", &mut [&mut LOAD.of(&mut opts)])?;
     Ok(opts)
+}
+
+/// What the loading of one model is asked for with.
+///
+/// # Safety
+/// As for [`model`](crate::text::model) and [`pairs`].
+pub(crate) unsafe fn asked(
+    factory: Factory,
+    model: *const c_char,
+    options: *const *const c_char,
+    job: Job,
+) -> Result<(Arc<Engine>, ModelRef, LoadOptions, engine::Job)> {
+    // SAFETY: passed on.
+    unsafe {
+        let (factory, model) = (get(factory, "factory")?, crate::text::model(model, "model")?);
+        Ok((factory, model, loading(&pairs(options, "options")?)?, work(job)?))
+    }
 }
 
 pub(crate) fn names(models: &[&str]) -> Result<Vec<ModelRef>> {

@@ -9,7 +9,7 @@ use crate::document::json;
 use crate::door::run;
 use crate::error::{Failure, Status};
 use crate::handle::{Audio, Line, free, get};
-use crate::place::place;
+use crate::place::{place, timed};
 use crate::stt::{Piece, WordPlaces, once};
 use crate::text::{c_string, nth};
 
@@ -76,14 +76,12 @@ pub unsafe extern "C" fn dub_line_source(
     // SAFETY: the header's conventions.
     unsafe {
         run(error, || {
-            let (index, start, end) = (place(index, "index")?, place(start, "start")?, place(end, "end")?);
-            let (text, words) = (place(text, "text")?, place(words, "words")?);
+            let (index, said) = (place(index, "index")?, timed(start, end, text)?);
+            let words = place(words, "words")?;
             let dubbed = get(line, "line")?;
             let (at, segment, piece) = dubbed.source()?;
             index.set(*at);
-            start.set(segment.span.start.as_secs_f64());
-            end.set(segment.span.end.as_secs_f64());
-            text.set(piece.text.as_ptr());
+            said.set(segment.span, &piece.text);
             words.set(piece.words.len());
             Ok(())
         })
@@ -107,11 +105,9 @@ pub unsafe extern "C" fn dub_line_word(
     // SAFETY: the header's conventions.
     unsafe {
         run(error, || {
-            let (start, end) = (place(start, "start")?, place(end, "end")?);
-            let (text, probability) = (place(text, "text")?, place(probability, "probability")?);
+            let places = WordPlaces::of(start, end, text, probability)?;
             let dubbed = get(line, "line")?;
             let (_, segment, piece) = dubbed.source()?;
-            let places = WordPlaces { start, end, text, probability };
             places.set(nth(&segment.words, index, "index")?, nth(&piece.words, index, "index")?);
             Ok(())
         })
@@ -133,13 +129,11 @@ pub unsafe extern "C" fn dub_line_target(
     // SAFETY: the header's conventions.
     unsafe {
         run(error, || {
-            let (start, end, text) = (place(start, "start")?, place(end, "end")?, place(text, "text")?);
+            let said = timed(start, end, text)?;
             let dubbed = get(line, "line")?;
             let line = dubbed.line()?;
             let span = line.placement.map_or(line.source.span, |placement| placement.span);
-            start.set(span.start.as_secs_f64());
-            end.set(span.end.as_secs_f64());
-            text.set(dubbed.text.as_ptr());
+            said.set(span, &dubbed.text);
             Ok(())
         })
     }

@@ -1,6 +1,8 @@
 //! Where results go: pointers that C gave.
 
-use engine::{Error, ErrorKind, Result};
+use std::ffi::{CString, c_char};
+
+use engine::{Error, ErrorKind, Result, Span};
 
 use crate::handle::{Handle, put};
 
@@ -42,6 +44,28 @@ impl<T: Blank> Place<T> {
     pub(crate) fn set(&self, value: T) {
         // SAFETY: writable as long as `self` exists, which `place` was promised.
         unsafe { self.0.write(value) };
+    }
+}
+
+/// Where a text goes, and when it is said, in seconds.
+pub(crate) struct Timed {
+    start: Place<f64>,
+    end: Place<f64>,
+    text: Place<*const c_char>,
+}
+
+/// # Safety
+/// As for [`place`], of each.
+pub(crate) unsafe fn timed(start: *mut f64, end: *mut f64, text: *mut *const c_char) -> Result<Timed> {
+    // SAFETY: passed on.
+    unsafe { Ok(Timed { start: place(start, "start")?, end: place(end, "end")?, text: place(text, "text")? }) }
+}
+
+impl Timed {
+    pub(crate) fn set(&self, span: Span, text: &CString) {
+        self.start.set(span.start.as_secs_f64());
+        self.end.set(span.end.as_secs_f64());
+        self.text.set(text.as_ptr());
     }
 }
 

@@ -1,13 +1,12 @@
 //! `dub_request`: what to dub, and how.
 
 use std::ffi::c_char;
-use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use engine::media::Input;
 use engine::{DubRequest, Result, ScriptLine, Span, SttOptions, TtsOptions};
 
-use crate::audio::filled;
+use crate::audio::{file, memory};
 use crate::door::run;
 use crate::error::{Failure, Status};
 use crate::handle::{Audio, Request, free, get};
@@ -59,8 +58,7 @@ pub unsafe extern "C" fn dub_request_file(
     unsafe {
         run(error, || {
             let request = place(request, "request")?;
-            let input = Input::from(Path::new(required(path, "path")?));
-            request.put(wanted(input, required(to, "to")?, &pairs(options, "options")?)?)
+            request.put(wanted(file(path)?, required(to, "to")?, &pairs(options, "options")?)?)
         })
     }
 }
@@ -81,8 +79,7 @@ pub unsafe extern "C" fn dub_request_bytes(
     unsafe {
         run(error, || {
             let request = place(request, "request")?;
-            let input = Input::from(Arc::<[u8]>::from(filled(bytes, length)?));
-            request.put(wanted(input, required(to, "to")?, &pairs(options, "options")?)?)
+            request.put(wanted(memory(bytes, length)?, required(to, "to")?, &pairs(options, "options")?)?)
         })
     }
 }

@@ -28,6 +28,9 @@ pub(crate) struct Finished {
     files: Mutex<Vec<CString>>,
 }
 
+/// How cues become a file of subtitles.
+type Write = fn(&[(engine::Span, String)]) -> Result<String>;
+
 impl Finished {
     pub(crate) fn of(dub: Dub) -> Self {
         let code = |lang: engine::Lang| c_string(lang.code());
@@ -56,6 +59,12 @@ impl Finished {
 
     fn cues(&self, side: usize) -> Vec<(engine::Span, String)> {
         if side == 1 { self.dub().target_cues() } else { self.dub().source_cues() }
+    }
+
+    /// The cues in a language as `write` writes them, kept where `made` has room for both languages.
+    fn subtitles(&self, language: &str, made: &[OnceLock<CString>; 2], write: Write) -> Result<*const c_char> {
+        let side = self.side(language)?;
+        once(&made[side], || write(&self.cues(side)))
     }
 }
 
@@ -228,8 +237,7 @@ pub unsafe extern "C" fn dub_result_srt(
     unsafe {
         run(error, || {
             let (text, finished) = (place(text, "text")?, get(result, "result")?);
-            let side = finished.side(required(language, "language")?)?;
-            text.set(once(&finished.srt[side], || subtitle::srt(&finished.cues(side)))?);
+            text.set(finished.subtitles(required(language, "language")?, &finished.srt, subtitle::srt)?);
             Ok(())
         })
     }
@@ -249,8 +257,7 @@ pub unsafe extern "C" fn dub_result_vtt(
     unsafe {
         run(error, || {
             let (text, finished) = (place(text, "text")?, get(result, "result")?);
-            let side = finished.side(required(language, "language")?)?;
-            text.set(once(&finished.vtt[side], || subtitle::vtt(&finished.cues(side)))?);
+            text.set(finished.subtitles(required(language, "language")?, &finished.vtt, subtitle::vtt)?);
             Ok(())
         })
     }

@@ -8,12 +8,12 @@ use engine::{Segment, SttOptions, Word};
 use crate::document::json;
 use crate::door::run;
 use crate::error::{Failure, Status};
-use crate::factory::loading;
+use crate::factory::asked;
 use crate::handle::{Audio, Factory, Job, Stt, Text, Transcript, free, get};
 use crate::job::job as work;
 use crate::options::{HEARD, HEARING, apply};
-use crate::place::{Place, place};
-use crate::text::{c_string, model, nth, pairs};
+use crate::place::{Place, Timed, place, timed};
+use crate::text::{c_string, nth, pairs};
 
 /// A transcript, with its texts as C has them.
 pub(crate) struct Heard {
@@ -38,17 +38,25 @@ impl Piece {
 
 /// Where a word goes.
 pub(crate) struct WordPlaces {
-    pub(crate) start: Place<f64>,
-    pub(crate) end: Place<f64>,
-    pub(crate) text: Place<*const c_char>,
-    pub(crate) probability: Place<f64>,
+    word: Timed,
+    probability: Place<f64>,
 }
 
 impl WordPlaces {
+    /// # Safety
+    /// As for [`place`], of each.
+    pub(crate) unsafe fn of(
+        start: *mut f64,
+        end: *mut f64,
+        text: *mut *const c_char,
+        probability: *mut f64,
+    ) -> engine::Result<Self> {
+        // SAFETY: passed on.
+        unsafe { Ok(Self { word: timed(start, end, text)?, probability: place(probability, "probability")? }) }
+    }
+
     pub(crate) fn set(&self, word: &Word, text: &CString) {
-        self.start.set(word.span.start.as_secs_f64());
-        self.end.set(word.span.end.as_secs_f64());
-        self.text.set(text.as_ptr());
+        self.word.set(word.span, text);
         self.probability.set(word.probability.unwrap_or(f64::NAN));
     }
 }
@@ -71,9 +79,8 @@ pub unsafe extern "C" fn dub_stt_load(
     unsafe {
         run(error, || {
             let stt = place(stt, "stt")?;
-            let (factory, model) = (get(factory, "factory")?, self::model(model, "model")?);
-            let opts = loading(&pairs(options, "options")?)?;
-            stt.put(factory.stt(&model, &opts, &work(job)?)?)
+            let (factory, model, opts, job) = asked(factory, model, options, job)?;
+            stt.put(factory.stt(&model, &opts, &job)?)
         })
     }
 }
@@ -186,14 +193,10 @@ pub unsafe extern "C" fn dub_transcript_segment(
     // SAFETY: the header's conventions.
     unsafe {
         run(error, || {
-            let (start, end) = (place(start, "start")?, place(end, "end")?);
-            let (text, words) = (place(text, "text")?, place(words, "words")?);
+            let (said, words) = (timed(start, end, text)?, place(words, "words")?);
             let heard = get(transcript, "transcript")?;
             let piece = nth(&heard.segments, index, "index")?;
-            let span = nth(&heard.transcript.segments, index, "index")?.span;
-            start.set(span.start.as_secs_f64());
-            end.set(span.end.as_secs_f64());
-            text.set(piece.text.as_ptr());
+            said.set(nth(&heard.transcript.segments, index, "index")?.span, &piece.text);
             words.set(piece.words.len());
             Ok(())
         })
@@ -218,9 +221,7 @@ pub unsafe extern "C" fn dub_transcript_word(
     // SAFETY: the header's conventions.
     unsafe {
         run(error, || {
-            let (start, end) = (place(start, "start")?, place(end, "end")?);
-            let (text, probability) = (place(text, "text")?, place(probability, "probability")?);
-            let places = WordPlaces { start, end, text, probability };
+            let places = WordPlaces::of(start, end, text, probability)?;
             let heard = get(transcript, "transcript")?;
             let said = nth(&nth(&heard.segments, segment, "segment")?.words, index, "index")?;
             places.set(nth(&nth(&heard.transcript.segments, segment, "segment")?.words, index, "index")?, said);

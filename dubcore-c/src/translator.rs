@@ -8,13 +8,13 @@ use engine::{Result, TranslateOptions, Translation};
 use crate::document::json;
 use crate::door::run;
 use crate::error::{Failure, Status};
-use crate::factory::loading;
+use crate::factory::asked;
 use crate::handle::{Factory, Job, Text, Translations, Translator, free, get};
 use crate::job::job as work;
 use crate::options::{TRANSLATION, apply};
 use crate::place::place;
 use crate::stt::once;
-use crate::text::{c_string, model, nth, pairs, required, texts};
+use crate::text::{c_string, nth, pairs, required, texts};
 
 /// Outcomes, with their texts as C has them.
 pub(crate) struct Translated(Vec<Result<One>>);
@@ -47,9 +47,8 @@ pub unsafe extern "C" fn dub_translator_load(
     unsafe {
         run(error, || {
             let translator = place(translator, "translator")?;
-            let (factory, model) = (get(factory, "factory")?, self::model(model, "model")?);
-            let opts = loading(&pairs(options, "options")?)?;
-            translator.put(factory.translator(&model, &opts, &work(job)?)?)
+            let (factory, model, opts, job) = asked(factory, model, options, job)?;
+            translator.put(factory.translator(&model, &opts, &job)?)
         })
     }
 }

@@ -6,13 +6,13 @@ use engine::{Result, Speech, TtsOptions};
 
 use crate::door::run;
 use crate::error::{Failure, Status};
-use crate::factory::loading;
+use crate::factory::asked;
 use crate::handle::{Audio, Factory, Job, Speeches, Text, Tts, free, get};
 use crate::job::job as work;
 use crate::options::{SPEAKING, SPOKEN, apply};
 use crate::place::place;
 use crate::stt::WordPlaces;
-use crate::text::{c_string, given, model, nth, pairs, texts};
+use crate::text::{c_string, given, nth, pairs, texts};
 
 /// Outcomes, with their texts as C has them.
 pub(crate) struct Spoken(Vec<Result<One>>);
@@ -50,9 +50,8 @@ pub unsafe extern "C" fn dub_tts_load(
     unsafe {
         run(error, || {
             let tts = place(tts, "tts")?;
-            let (factory, model) = (get(factory, "factory")?, self::model(model, "model")?);
-            let opts = loading(&pairs(options, "options")?)?;
-            tts.put(factory.tts(&model, &opts, &work(job)?)?)
+            let (factory, model, opts, job) = asked(factory, model, options, job)?;
+            tts.put(factory.tts(&model, &opts, &job)?)
         })
     }
 }
@@ -189,11 +188,9 @@ pub unsafe extern "C" fn dub_speeches_word(
     // SAFETY: the header's conventions.
     unsafe {
         run(error, || {
-            let (start, end) = (place(start, "start")?, place(end, "end")?);
-            let (text, probability) = (place(text, "text")?, place(probability, "probability")?);
+            let places = WordPlaces::of(start, end, text, probability)?;
             let spoken = get(speeches, "speeches")?;
             let one = nth(&spoken.0, speech, "speech")?.as_ref().map_err(Clone::clone)?;
-            let places = WordPlaces { start, end, text, probability };
             places.set(nth(&one.speech.words, index, "index")?, nth(&one.words, index, "index")?);
             Ok(())
         })
