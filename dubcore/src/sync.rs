@@ -15,8 +15,44 @@ use loom::sync as from;
 #[cfg(not(loom))]
 use std::sync as from;
 
-pub(crate) use from::atomic::{AtomicBool, AtomicU64, Ordering};
+pub(crate) use from::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 pub(crate) use from::{Arc, RwLockReadGuard, RwLockWriteGuard};
+
+/// How often [`pause`] spins before it lets other threads run.
+pub(crate) const SPINS: usize = 2_000;
+
+/// To be called each time that a thread has looked in vain for what another is about to do.
+#[cfg(not(loom))]
+pub(crate) fn pause(looked: usize) {
+    if looked < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
+}
+
+#[cfg(loom)]
+pub(crate) fn pause(_: usize) {
+    loom::thread::yield_now();
+}
+
+#[cfg(loom)]
+pub(crate) use loom::cell::UnsafeCell;
+
+/// The standard library's, used as loom's is, which sees who looks at it and when.
+#[cfg(not(loom))]
+pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+#[cfg(not(loom))]
+impl<T> UnsafeCell<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(std::cell::UnsafeCell::new(value))
+    }
+
+    pub(crate) fn with<R>(&self, look: impl FnOnce(*const T) -> R) -> R {
+        look(self.0.get())
+    }
+
+    pub(crate) fn with_mut<R>(&self, change: impl FnOnce(*mut T) -> R) -> R {
+        change(self.0.get())
+    }
+}
 
 /// A panic while a lock is held leaves what it protects whole: all critical sections are written so.
 #[cfg(not(loom))]

@@ -1,6 +1,6 @@
-//! dubcore's `shelf` and `gate`, the concurrent heart of its factory, and the handle table of its C library, under loom: each test is run in every order in which its
-//! threads may meet (up to `PREEMPTIONS` switches that nothing forced). The files are dubcore's own. It is a crate of its
-//! own because `--cfg loom` would otherwise build all that dubcore depends on again.
+//! dubcore's `shelf` and `gate`, the concurrent heart of its factory, the `rounds` of its kernels' threads, and the handle
+//! table of its C library, under loom: each test is run in every order in which its threads may meet (up to `PREEMPTIONS`
+//! switches that nothing forced). The files are dubcore's own. It is a crate of its own because `--cfg loom` would otherwise build all that dubcore depends on again.
 //!
 //! `cargo xtask test loom` runs them.
 #![cfg(loom)]
@@ -8,6 +8,8 @@
 
 #[path = "../../dubcore/src/factory/gate.rs"]
 mod gate;
+#[path = "../../dubcore/src/nn/cpu/rounds.rs"]
+mod rounds;
 #[path = "../../dubcore/src/factory/shelf.rs"]
 mod shelf;
 #[path = "../../dubcore/src/sync.rs"]
@@ -24,6 +26,7 @@ mod tests {
     use loom::thread::{self, JoinHandle};
 
     use crate::gate::{Gate, Refused};
+    use crate::rounds::Rounds;
     use crate::shelf::{Item, Lease, Shelf, Slot};
     use crate::table::Table;
 
@@ -309,5 +312,80 @@ mod tests {
             assert!(factory.loads() == mine.max(theirs) && factory.loads() <= 2);
             assert_eq!(factory.0.shelf.look(|_| ()).0.len(), 0);
         });
+    }
+
+    /// Looks for rounds so many times, as a helper does that is then put to sleep; counts those that it came into.
+    fn helper(rounds: &Arc<Rounds>, looks: usize) -> JoinHandle<usize> {
+        let rounds = rounds.clone();
+        thread::spawn(move || {
+            let (mut done, mut helped) = (None, 0);
+            for _ in 0..looks {
+                match rounds.open().filter(|round| Some(*round) != done) {
+                    Some(round) if rounds.help(round) => (done, helped) = (Some(round), helped + 1),
+                    _ => thread::yield_now(),
+                }
+            }
+            helped
+        })
+    }
+
+    #[test]
+    fn each_part_of_a_round_is_done_once_before_it_ends() {
+        model(|| {
+            let rounds = Arc::new(Rounds::default());
+            let helpers = [helper(&rounds, 2), helper(&rounds, 1)];
+            for parts in [2, 1] {
+                // On the caller's stack: a helper that came too late, or left too late, would find it gone.
+                let counts: Vec<loom::cell::UnsafeCell<u32>> = (0..parts).map(|_| loom::cell::UnsafeCell::new(0)).collect();
+                let counts = Shared(counts);
+                let part = |i: usize| {
+                    // SAFETY: a part is done once; loom would see two at the same.
+                    counts.at(i).with_mut(|count| unsafe { *count += 1 });
+                };
+                // SAFETY: by this thread alone.
+                assert!(unsafe { rounds.run(parts, &part, || {}) }.is_ok());
+                // SAFETY: everybody is out.
+                assert!((0..parts).all(|i| counts.at(i).with(|count| unsafe { *count }) == 1));
+            }
+            for helper in helpers {
+                assert!(helper.join().unwrap() <= 2);
+            }
+        });
+    }
+
+    #[test]
+    fn a_panic_of_a_helper_comes_to_the_caller_and_the_next_round_is_well() {
+        model(|| {
+            let rounds = Arc::new(Rounds::default());
+            let helper = helper(&rounds, 1);
+            let failing = |i: usize| {
+                if i == 1 {
+                    std::panic::panic_any("part 1");
+                }
+            };
+            // SAFETY: by this thread alone.
+            let panic = unsafe { rounds.run(2, &failing, || {}) }.expect_err("part 1 is done by one or the other");
+            assert_eq!(panic.downcast_ref(), Some(&"part 1"));
+            let done = AtomicUsize::new(0);
+            let part = |_: usize| {
+                done.fetch_add(1, SeqCst);
+            };
+            // SAFETY: as above.
+            assert!(unsafe { rounds.run(2, &part, || {}) }.is_ok());
+            assert_eq!(done.into_inner(), 2);
+            helper.join().unwrap();
+        });
+    }
+
+    /// Cells that several threads look at.
+    struct Shared(Vec<loom::cell::UnsafeCell<u32>>);
+
+    // SAFETY: loom watches every look.
+    unsafe impl Sync for Shared {}
+
+    impl Shared {
+        fn at(&self, i: usize) -> &loom::cell::UnsafeCell<u32> {
+            &self.0[i]
+        }
     }
 }

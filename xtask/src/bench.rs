@@ -10,26 +10,34 @@ use crate::python;
 use crate::shell::{Project, output, run as build, watch};
 
 /// The suites, in the order of the table. Each is a process of its own, so that its memory is its own.
-const SUITES: [&str; 8] = ["sound", "kernels", "micro", "micro-dub", "server", "real", "real-dub", PYTHON];
+const SUITES: [&str; 8] = ["sound", KERNELS, "micro", "micro-dub", "server", "real", "real-dub", PYTHON];
+
+/// The one with a table of its own.
+const KERNELS: &str = "kernels";
 
 /// The one that is a program in Python.
 const PYTHON: &str = "python";
 
-/// Where the table is kept, and what it stands between.
+/// Where the tables are kept, that of the kernels by itself, and what each stands between.
 const PLACE: &str = "docs/performance.md";
+const PLACE_OF_KERNELS: &str = "docs/kernels.md";
 const BEGIN: &str = "<!-- measured: `cargo xtask bench --write` replaces what is between -->\n";
 const END: &str = "<!-- end of what was measured -->\n";
 
-/// Runs the suites named, or all, and prints the table; `write` puts it into docs/performance.md.
+/// Runs the suites named, or all, and prints the tables; `write` puts them into docs/performance.md and docs/kernels.md.
 pub(crate) fn run(project: &Project, named: &[String], write: bool) -> Result<()> {
     if let Some(unknown) = named.iter().find(|n| !SUITES.contains(&n.as_str())) {
         bail!("there is no benchmark {unknown:?}; there are {}", SUITES.join(", "));
     }
-    ensure!(!write || named.is_empty(), "--write wants all benchmarks: a part of them would replace the whole table");
+    let alone = named == [KERNELS];
+    ensure!(
+        !write || named.is_empty() || alone,
+        "--write wants all benchmarks, or {KERNELS}: a part would replace a whole table"
+    );
     let began = Instant::now();
     let program = program(project)?;
     let machine = machine(project)?;
-    let (mut rows, mut notes) = (Vec::new(), Vec::new());
+    let (mut rows, mut notes, mut kernels) = (Vec::new(), Vec::new(), Vec::new());
     for suite in SUITES.iter().filter(|s| named.is_empty() || named.iter().any(|n| n == *s)) {
         let mut measure = match *suite {
             PYTHON => python::program(project, "benches/python/measure.py")?,
@@ -38,23 +46,37 @@ pub(crate) fn run(project: &Project, named: &[String], write: bool) -> Result<()
         let (status, lines) = watch(measure.arg("measure").arg(suite))?;
         ensure!(status.success(), "the benchmark {suite} failed ({status})");
         for line in &lines {
-            if let Some(row) = line.strip_prefix("row ") {
+            if let Some(kernel) = line.strip_prefix("kernel ") {
+                kernels.push(kernel_of(&serde_json::from_str(kernel)?)?);
+            } else if let Some(row) = line.strip_prefix("row ").filter(|_| *suite != KERNELS) {
                 rows.push(row_of(&serde_json::from_str(row)?)?);
             } else if let Some(note) = line.strip_prefix("note ") {
                 notes.push(format!("- {note}\n"));
             }
         }
     }
-    ensure!(!rows.is_empty(), "nothing was measured");
+    ensure!(!rows.is_empty() || alone, "nothing was measured");
     let head = "| | median | 95 % of the median | by second of sound | processor | peak memory |\n|---|---|---|---|---|---|\n";
-    let measured = format!("{machine}\n\n{head}{}\n{}", rows.concat(), notes.concat());
-    println!("\n{measured}\n{:.0} s", began.elapsed().as_secs_f64());
+    let stages = format!("{machine}\n\n{head}{}\n{}", rows.concat(), notes.concat());
+    let head =
+        "| | numbers | instructions | G/s | of the peak | memory, GB/s | times candle's f32 |\n|---|---|---|---|---|---|---|\n";
+    let kernels = (!kernels.is_empty()).then(|| format!("{machine}\n\n{head}{}", kernels.concat()));
+    println!("\n{stages}\n{}\n{:.0} s", kernels.as_deref().unwrap_or_default(), began.elapsed().as_secs_f64());
     if write {
-        let path = project.root.join(PLACE);
-        let text = std::fs::read_to_string(&path).with_context(|| format!("there is no {PLACE}"))?;
-        std::fs::write(&path, replaced(&text, &measured)?)?;
-        println!("written into {PLACE}");
+        if !alone {
+            keep(project, PLACE, &stages)?;
+        }
+        kernels.map_or(Ok(()), |kernels| keep(project, PLACE_OF_KERNELS, &kernels))?;
     }
+    Ok(())
+}
+
+/// Puts a table into its document.
+fn keep(project: &Project, place: &str, measured: &str) -> Result<()> {
+    let path = project.root.join(place);
+    let text = std::fs::read_to_string(&path).with_context(|| format!("there is no {place}"))?;
+    std::fs::write(&path, replaced(&text, measured).with_context(|| format!("{place} has no place for its table"))?)?;
+    println!("written into {place}");
     Ok(())
 }
 
@@ -78,6 +100,22 @@ fn row_of(row: &Value) -> Result<String> {
         text("name")?,
         time(median),
         time(number("cpu")?)
+    ))
+}
+
+/// A row of the kernels' table.
+fn kernel_of(row: &Value) -> Result<String> {
+    let number = |key: &str| row[key].as_f64().with_context(|| format!("a row has no {key}: {row}"));
+    let text = |key: &str| row[key].as_str().with_context(|| format!("a row has no {key}: {row}"));
+    let share = row["peak"].as_f64().map_or(String::new(), |share| format!("{:.0} %", 100.0 * share));
+    Ok(format!(
+        "| {} | {} | {} | {:.1} | {share} | {:.1} | {:.2} |\n",
+        text("name")?,
+        text("numbers")?,
+        text("set")?,
+        number("rate")?,
+        number("memory")?,
+        number("ratio")?
     ))
 }
 
@@ -125,8 +163,8 @@ fn machine(project: &Project) -> Result<String> {
 
 /// The document with another measurement.
 fn replaced(text: &str, measured: &str) -> Result<String> {
-    let (before, rest) = text.split_once(BEGIN).with_context(|| format!("{PLACE} has no line {BEGIN:?}"))?;
-    let (_, after) = rest.split_once(END).with_context(|| format!("{PLACE} has no line {END:?}"))?;
+    let (before, rest) = text.split_once(BEGIN).with_context(|| format!("there is no line {BEGIN:?}"))?;
+    let (_, after) = rest.split_once(END).with_context(|| format!("there is no line {END:?}"))?;
     Ok(format!("{before}{BEGIN}\n{}\n\n{END}{after}", measured.trim()))
 }
 
@@ -144,6 +182,11 @@ mod tests {
         quiet["audio"] = Value::Null;
         assert!(row_of(&quiet).unwrap().contains(" 2.50 s |  | 200 ms"));
         assert!(row_of(&Value::Null).is_err());
+        let kernel = serde_json::json!({
+            "name": "1 x 2 x 3", "numbers": "f32", "set": "avx2", "rate": 190.64, "peak": 0.731, "memory": 0.31, "ratio": 1.207,
+        });
+        assert_eq!(kernel_of(&kernel).unwrap(), "| 1 x 2 x 3 | f32 | avx2 | 190.6 | 73 % | 0.3 | 1.21 |\n");
+        assert!(kernel_of(&Value::Null).is_err());
     }
 
     #[test]

@@ -8,14 +8,15 @@ use candle_core::{Device, Tensor};
 use dubcore::bench::kernels::{Kernels, Numbers, Work, instruction_sets};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use serde_json::json;
 
 use crate::meter::{Meter, Row};
 use crate::peak::Peak;
 
 const NUMBERS: [Numbers; 3] = [Numbers::F32, Numbers::Bf16, Numbers::Int8];
 
-/// Products, attention, convolutions, norms. Prints a row for each on the instruction set that the library would take, and a
-/// note of the share of the peak on that and on each lesser one.
+/// Products, attention, convolutions, norms. Prints a row for each on the instruction set that the library would take, and
+/// how near to the peak it comes on that and on each lesser one: a line of JSON behind the word `kernel`.
 pub fn kernels() -> Result<()> {
     let mut bench = Bench { meter: Meter::new()?, sets: instruction_sets() };
     // Rows, inputs, outputs: an encoder's layer, a decoder's with one row and with a beam of four, the vocabulary.
@@ -88,17 +89,12 @@ impl Bench {
             }
         }
         let [ours, theirs] = times.map(median);
-        let share = if peak > 0.0 { case.ops / ours / 1e9 / (peak * threads as f64) * 100.0 } else { 0.0 };
-        println!(
-            "note kernels: {}, {:?}, {}: {:.1} G/s, {share:.0} % of {threads} threads' peak of {:.0}, {:.1} GB/s, {:.2} times candle's f32",
-            case.name,
-            case.numbers,
-            case.set,
-            case.ops / ours / 1e9,
-            peak * threads as f64,
-            case.bytes / ours / 1e9,
-            theirs / ours,
-        );
+        let peak = (peak > 0.0).then(|| case.ops / ours / 1e9 / (peak * threads as f64));
+        let printed = json!({
+            "name": case.name, "numbers": format!("{:?}", case.numbers).to_lowercase(), "set": case.set,
+            "rate": case.ops / ours / 1e9, "peak": peak, "memory": case.bytes / ours / 1e9, "ratio": theirs / ours,
+        });
+        println!("kernel {printed}");
         Ok(())
     }
 
@@ -143,7 +139,7 @@ impl Bench {
                 let case = Case { name: format!("attention, {name}"), ops, bytes, set, numbers };
                 self.case(&case, kernels.threads(), attend, || drop(theirs().expect("attention")))?;
                 let packed = median((0..5).map(|_| seconds(|| fill.run())).collect());
-                println!("note kernels: {name}, {numbers:?}, {set}: {:.2} ms to pack keys and values", packed * 1e3);
+                println!("{name}, {numbers:?}, {set}: {:.2} ms to pack keys and values", packed * 1e3);
             }
         }
         Ok(())

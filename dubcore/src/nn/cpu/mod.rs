@@ -10,6 +10,7 @@ mod gemm;
 mod linear;
 mod norm;
 mod pack;
+mod rounds;
 mod simd;
 mod team;
 mod tile;

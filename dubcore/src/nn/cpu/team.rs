@@ -7,31 +7,29 @@
 //! Helpers belong to one team at a time. A team asks for as many as are idle and as keep the whole process within its number
 //! of threads; if there are none, the caller works alone.
 
-use std::any::Any;
-use std::cell::{Cell, UnsafeCell};
-use std::hint::spin_loop;
+use std::cell::Cell;
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::resume_unwind;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use std::thread::Thread;
 
 use crate::process::PerProcess;
-use crate::sync::Mutex;
+use crate::sync::{Mutex, SPINS, pause};
 
+use super::rounds::Rounds;
 use super::tile::Tile;
 
-/// How long a helper looks for work before it gives way, and before it sleeps: kernels follow one another by microseconds,
-/// decode steps by some hundred.
-const SPINS: usize = 2_000;
+/// How often a helper gives way while it looks for work, before it sleeps: kernels follow one another by microseconds, decode
+/// steps by some hundred.
 const YIELDS: usize = 200;
 
 static POOL: PerProcess<Pool> = PerProcess::new();
 
 struct Pool {
     helpers: Vec<&'static Helper>,
-    /// Gates that no team has. They are never freed: a helper may look at one after its team went.
-    gates: Mutex<Vec<&'static Gate>>,
+    /// Those that no team has. They are never freed: a helper may look at them after its team went.
+    free: Mutex<Vec<&'static Rounds>>,
     /// Threads at work: callers with a team, and their helpers.
     busy: AtomicUsize,
     threads: usize,
@@ -43,36 +41,9 @@ struct Helper {
     taken: AtomicBool,
     asleep: AtomicBool,
     /// Where its team's work is found; null while it has no team.
-    gate: AtomicPtr<Gate>,
+    team: AtomicPtr<Rounds>,
     thread: OnceLock<Thread>,
 }
-
-/// Where helpers find the work of a team. Padded, as all of them look at it all the time.
-#[derive(Default)]
-#[repr(align(128))]
-struct Gate {
-    /// How many helpers are [`INSIDE`]; whether more may come in, [`OPEN`]; and the number of the round, above.
-    state: AtomicUsize,
-    next: AtomicUsize,
-    work: UnsafeCell<Option<Work>>,
-    panic: Mutex<Option<Box<dyn Any + Send>>>,
-}
-
-const OPEN: usize = 1 << 15;
-const ROUND: usize = 1 << 16;
-const INSIDE: usize = OPEN - 1;
-
-#[derive(Clone, Copy)]
-struct Work {
-    part: *const (dyn Fn(usize) + Sync),
-    parts: usize,
-}
-
-// SAFETY: `work` is written only by the team that has the gate, while the gate is closed and nobody inside, and read only
-// inside and by that team; everything else is atomic or locked. `part` may be called from any thread.
-unsafe impl Sync for Gate {}
-// SAFETY: as above.
-unsafe impl Send for Gate {}
 
 impl Pool {
     fn start(threads: usize) -> Self {
@@ -85,7 +56,7 @@ impl Pool {
             Some(helper)
         };
         let helpers = (1..threads).map_while(spawn).collect();
-        Self { helpers, gates: Mutex::default(), busy: AtomicUsize::new(0), threads }
+        Self { helpers, free: Mutex::default(), busy: AtomicUsize::new(0), threads }
     }
 }
 
@@ -95,28 +66,18 @@ impl Helper {
         let mut done = (std::ptr::null_mut(), 0);
         let mut idle = 0;
         loop {
-            let at = self.gate.load(Ordering::SeqCst);
-            // SAFETY: gates are never freed.
-            let gate = unsafe { at.as_ref() };
-            let fresh = |gate: &Gate, done| gate.open_round().filter(|round| (at, *round) != done);
-            if let Some((gate, round)) = gate.and_then(|gate| Some((gate, fresh(gate, done)?))) {
-                if gate.help(round) {
-                    (done, idle) = ((at, round), 0);
+            if let Some((rounds, round)) = self.look(done) {
+                if rounds.help(round) {
+                    (done, idle) = ((std::ptr::from_ref(rounds).cast_mut(), round), 0);
                 }
                 continue;
             }
             idle += 1;
-            if idle < SPINS {
-                spin_loop();
-            } else if idle < SPINS + YIELDS {
-                std::thread::yield_now();
+            if idle < SPINS + YIELDS {
+                pause(idle);
             } else {
                 self.asleep.store(true, Ordering::SeqCst);
-                let now = self.gate.load(Ordering::SeqCst);
-                // SAFETY: as above.
-                let work =
-                    unsafe { now.as_ref() }.is_some_and(|gate| gate.open_round().is_some_and(|round| (now, round) != done));
-                if !work {
+                if self.look(done).is_none() {
                     std::thread::park();
                 }
                 self.asleep.store(false, Ordering::SeqCst);
@@ -124,6 +85,15 @@ impl Helper {
                 idle = 0;
             }
         }
+    }
+
+    /// A round to help with, other than the one that it has done.
+    fn look(&self, done: (*mut Rounds, usize)) -> Option<(&'static Rounds, usize)> {
+        let at = self.team.load(Ordering::SeqCst);
+        // SAFETY: they are never freed.
+        let rounds: &'static Rounds = unsafe { at.as_ref() }?;
+        let round = rounds.open()?;
+        ((at, round) != done).then_some((rounds, round))
     }
 
     fn wake(&self) {
@@ -136,69 +106,10 @@ impl Helper {
     }
 }
 
-impl Gate {
-    /// The number of the round, if there is one.
-    fn open_round(&self) -> Option<usize> {
-        let state = self.state.load(Ordering::SeqCst);
-        (state & OPEN != 0).then_some(state / ROUND)
-    }
-
-    /// Helps with a round until nothing is left of it; whether it came in.
-    fn help(&self, round: usize) -> bool {
-        let enter = |state: usize| (state & OPEN != 0 && state / ROUND == round).then_some(state + 1);
-        if self.state.fetch_update(Ordering::AcqRel, Ordering::Relaxed, enter).is_err() {
-            return false;
-        }
-        self.work();
-        self.state.fetch_sub(1, Ordering::Release);
-        true
-    }
-
-    /// Does parts until none is left. The caller is inside, or has the gate.
-    fn work(&self) {
-        // SAFETY: inside, nobody writes it.
-        let Some(Work { part, parts }) = (unsafe { *self.work.get() }) else { return };
-        let all = || {
-            loop {
-                let i = self.next.fetch_add(1, Ordering::Relaxed);
-                if i >= parts {
-                    break;
-                }
-                // SAFETY: the closure lives until its team closed the gate and everybody is out.
-                unsafe { (*part)(i) };
-            }
-        };
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(all)) {
-            // Nobody begins another part.
-            self.next.store(parts, Ordering::Relaxed);
-            self.panic.lock().get_or_insert(panic);
-        }
-    }
-
-    /// Does `work` with whoever comes in; all of it is done, and everybody out, when it returns.
-    fn round(&self, work: Work, helpers: &[&'static Helper]) {
-        // SAFETY: the gate is closed and nobody inside.
-        unsafe { *self.work.get() = Some(work) };
-        self.next.store(0, Ordering::Relaxed);
-        let round = self.state.load(Ordering::Relaxed) / ROUND;
-        self.state.store(round.wrapping_add(1).wrapping_mul(ROUND) | OPEN, Ordering::SeqCst);
-        helpers.iter().for_each(|h| h.wake());
-        self.work();
-        self.state.fetch_and(!OPEN, Ordering::AcqRel);
-        let mut spins = 0;
-        while self.state.load(Ordering::Acquire) & INSIDE != 0 {
-            spins += 1;
-            if spins < SPINS { spin_loop() } else { std::thread::yield_now() }
-        }
-        // SAFETY: closed and empty again.
-        unsafe { *self.work.get() = None };
-    }
-}
-
 /// The caller's thread and its helpers, as long as it lives. It belongs to one caller.
 pub(crate) struct Team {
     helpers: Vec<&'static Helper>,
-    lent: Option<(&'static Pool, &'static Gate)>,
+    lent: Option<(&'static Pool, &'static Rounds)>,
     wish: usize,
     /// Rounds are begun by one thread at a time.
     alone: PhantomData<Cell<()>>,
@@ -209,9 +120,9 @@ impl Team {
     pub(crate) fn new(threads: usize) -> Self {
         let pool = POOL.get_with(|_| Pool::start(crate::runtime::threads()));
         pool.busy.fetch_add(1, Ordering::AcqRel);
-        let gate = pool.gates.lock().pop().unwrap_or_else(|| Box::leak(Box::default()));
+        let rounds = pool.free.lock().pop().unwrap_or_else(|| Box::leak(Box::default()));
         let wish = if threads == 0 { pool.threads } else { threads };
-        let mut team = Self { helpers: Vec::with_capacity(wish), lent: Some((pool, gate)), wish, alone: PhantomData };
+        let mut team = Self { helpers: Vec::with_capacity(wish), lent: Some((pool, rounds)), wish, alone: PhantomData };
         team.refresh();
         team
     }
@@ -224,7 +135,7 @@ impl Team {
     /// Takes helpers that became idle, and gives back those that others need. To be called between pieces of work of some
     /// milliseconds.
     pub(crate) fn refresh(&mut self) {
-        let Some((pool, gate)) = self.lent else { return };
+        let Some((pool, rounds)) = self.lent else { return };
         while !self.helpers.is_empty() && pool.busy.load(Ordering::Acquire) > pool.threads {
             self.dismiss();
         }
@@ -240,7 +151,7 @@ impl Team {
                 pool.busy.fetch_sub(1, Ordering::AcqRel);
                 continue;
             }
-            helper.gate.store(std::ptr::from_ref(gate).cast_mut(), Ordering::SeqCst);
+            helper.team.store(std::ptr::from_ref(rounds).cast_mut(), Ordering::SeqCst);
             helper.wake();
             self.helpers.push(helper);
         }
@@ -254,15 +165,12 @@ impl Team {
     /// Calls `part` once for each of `0..parts`, on all threads of the team, and returns when all are done. A panic in one
     /// goes on in the caller, and the rest is left undone.
     pub(crate) fn each(&self, parts: usize, part: impl Fn(usize) + Sync) {
-        let Some((_, gate)) = self.lent.filter(|_| !self.helpers.is_empty() && parts > 1) else {
+        let Some((_, rounds)) = self.lent.filter(|_| !self.helpers.is_empty() && parts > 1) else {
             return (0..parts).for_each(part);
         };
-        let part: &(dyn Fn(usize) + Sync) = &part;
-        // SAFETY: only the lifetime changes. The pointer is followed only inside the gate, and `round` returns when everybody
-        // is out, before the closure goes.
-        let part = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(part) };
-        gate.round(Work { part, parts }, &self.helpers);
-        if let Some(panic) = gate.panic.lock().take() {
+        let wake = || self.helpers.iter().for_each(|h| h.wake());
+        // SAFETY: they are this team's, and a team is at one thread at a time.
+        if let Err(panic) = unsafe { rounds.run(parts, &part, wake) } {
             resume_unwind(panic);
         }
     }
@@ -302,7 +210,7 @@ impl Team {
 
     fn dismiss(&mut self) {
         if let (Some(helper), Some((pool, _))) = (self.helpers.pop(), self.lent) {
-            helper.gate.store(std::ptr::null_mut(), Ordering::SeqCst);
+            helper.team.store(std::ptr::null_mut(), Ordering::SeqCst);
             helper.taken.store(false, Ordering::Release);
             pool.busy.fetch_sub(1, Ordering::AcqRel);
         }
@@ -314,8 +222,8 @@ impl Drop for Team {
         while !self.helpers.is_empty() {
             self.dismiss();
         }
-        if let Some((pool, gate)) = self.lent {
-            pool.gates.lock().push(gate);
+        if let Some((pool, rounds)) = self.lent {
+            pool.free.lock().push(rounds);
             pool.busy.fetch_sub(1, Ordering::AcqRel);
         }
     }
@@ -323,6 +231,8 @@ impl Drop for Team {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
     use super::*;
 
     #[test]
