@@ -9,6 +9,7 @@ pub(crate) mod cpu;
 pub(crate) mod decode;
 pub(crate) mod duration;
 mod elementwise;
+mod engine;
 pub(crate) mod flow;
 pub(crate) mod hifigan;
 pub(crate) mod layers;

@@ -20,6 +20,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::source::ModelFiles;
 use crate::sync::Mutex;
 
+use super::engine::Engine;
 use file::TensorFile;
 
 const SINGLE: &str = "model.safetensors";
@@ -37,6 +38,7 @@ struct Tensors {
     name: String,
     files: Vec<TensorFile>,
     place: Place,
+    engine: Engine,
     /// Empty once the layers have it.
     taken: Mutex<Taken>,
 }
@@ -57,7 +59,7 @@ impl Weights {
     pub(crate) fn open(files: &ModelFiles, place: &Place) -> Result<Self> {
         let called = |file: &str| format!("{file} of model {}", files.name());
         if let Some(blob) = files.open(SINGLE)? {
-            return Ok(Self::new(called(SINGLE), vec![TensorFile::open(called(SINGLE), blob)?], place));
+            return Self::new(called(SINGLE), vec![TensorFile::open(called(SINGLE), blob)?], place);
         }
         let Some(shards) = index::read(files)? else { return Err(nowhere(files)) };
         let mut opened: Vec<TensorFile> = Vec::new();
@@ -87,14 +89,14 @@ impl Weights {
             }
             opened.push(shard);
         }
-        Ok(Self::new(called(index::FILE), opened, place))
+        Self::new(called(index::FILE), opened, place)
     }
 
     /// The weights in one file; `name` is the file as error messages call it.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn parse(name: impl Into<String>, bytes: std::borrow::Cow<'static, [u8]>) -> Result<Self> {
         let name = name.into();
-        Ok(Self::new(name.clone(), vec![TensorFile::open(name, crate::source::Blob::bytes(bytes))?], crate::device::cpu()))
+        Self::new(name.clone(), vec![TensorFile::open(name, crate::source::Blob::bytes(bytes))?], crate::device::cpu())
     }
 
     /// The names and shapes of all tensors.
@@ -107,9 +109,23 @@ impl Weights {
         self.all.files.iter().flat_map(of).collect()
     }
 
-    fn new(name: String, files: Vec<TensorFile>, place: &Place) -> Self {
-        let taken = Taken { names: BTreeSet::new(), held: Held::new(place, Use::Weights) };
-        Self { all: Arc::new(Tensors { name, files, place: place.clone(), taken: Mutex::new(taken) }), prefix: String::new() }
+    fn new(name: String, files: Vec<TensorFile>, place: &Place) -> Result<Self> {
+        let (engine, place) = (Engine::chosen()?, place.clone());
+        let taken = Mutex::new(Taken { names: BTreeSet::new(), held: Held::new(&place, Use::Weights) });
+        Ok(Self { all: Arc::new(Tensors { name, files, place, engine, taken }), prefix: String::new() })
+    }
+
+    /// The same tensors for another engine.
+    #[cfg(test)]
+    pub(in crate::nn) fn on(self, engine: Engine) -> Self {
+        let mut all = Arc::into_inner(self.all).expect("nobody else has them");
+        all.engine = engine;
+        Self { all: Arc::new(all), prefix: self.prefix }
+    }
+
+    /// What is to compute with them.
+    pub(in crate::nn) fn engine(&self) -> Engine {
+        self.all.engine
     }
 
     /// The tensors whose names begin with this prefix, `name` and a dot.

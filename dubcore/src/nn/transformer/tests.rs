@@ -3,7 +3,7 @@
 use safetensors::tensor::{Dtype, TensorView};
 
 use super::*;
-use crate::nn::cpu::Isa;
+use crate::nn::cpu::{Format, Isa};
 use crate::runtime::Job;
 
 const VOCABULARY: usize = 61;
@@ -64,12 +64,12 @@ fn shape(norm_first: bool, activation: Activation) -> Shape {
 /// The encoder's output, then the logits of: three rows with a prompt of two tokens, after rows were doubled and traded, and of
 /// a second try on two rows of one sequence.
 fn outputs(engine: Engine, s: &Shape) -> Vec<Vec<f32>> {
-    let w = weights(s);
-    let encoder = Encoder::load_on(engine, &w.at("encoder"), s).unwrap();
+    let w = weights(s).on(engine);
+    let encoder = Encoder::load(&w.at("encoder"), s).unwrap();
     let tokens = Embedding::load(&w.at("tokens"), VOCABULARY, s.width, 1.0).unwrap();
     let positions = Embedding::load(&w.at("positions"), 40, s.width, 1.0).unwrap();
     let logits = Linear::tied(&tokens, Some((0..VOCABULARY).map(|i| i as f32 / 50.0).collect())).unwrap();
-    let decoder = Decoder::load_on(engine, &w.at("decoder"), s, (tokens.clone(), positions.clone(), logits)).unwrap();
+    let decoder = Decoder::load(&w.at("decoder"), s, tokens.clone(), positions.clone(), logits).unwrap();
     crate::nn::run(&Job::new(), crate::device::cpu(), |ctx| {
         let lengths = [7, 3, 5];
         let input: Vec<Vec<u32>> = (0..3).map(|r| (0..7).map(|i| r * 9 + i * 5).collect()).collect();
