@@ -27,6 +27,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use candle_core::{Device, Tensor};
 
+pub(crate) use engine::settle;
+
 use crate::device::{Held, Place, Use};
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::{Job, compute};

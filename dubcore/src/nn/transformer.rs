@@ -9,7 +9,7 @@ mod cpu;
 
 use super::decode::Model;
 use super::engine::Engine;
-use super::layers::{Activation, Embedding, Linear};
+use super::layers::{Activation, Embedding};
 use super::weights::Weights;
 use super::{Act, Ctx};
 use crate::error::{Error, ErrorKind, Result};
@@ -100,12 +100,19 @@ pub(crate) enum Decoder {
 }
 
 impl Decoder {
-    /// Reads `layers.N` and, where layers are normalised first, `layer_norm`; what goes in and out is given.
-    pub(crate) fn load(w: &Weights, s: &Shape, embedding: Embedding, positions: Embedding, logits: Linear) -> Result<Self> {
+    /// Reads `layers.N` and, where layers are normalised first, `layer_norm`; what goes in is given, and the vocabulary whose
+    /// product the logits are, with a bias.
+    pub(crate) fn load(
+        w: &Weights,
+        s: &Shape,
+        embedding: Embedding,
+        positions: Embedding,
+        head: (&Embedding, Option<Vec<f32>>),
+    ) -> Result<Self> {
         s.check()?;
         Ok(match w.engine() {
-            Engine::Candle => Self::Candle(candle::Decoder::load(w, s, embedding, positions, logits)?),
-            Engine::Cpu(isa, format) => Self::Cpu(cpu::Decoder::load((isa, format), w, s, embedding, positions, &logits)?),
+            Engine::Candle => Self::Candle(candle::Decoder::load(w, s, embedding, positions, head)?),
+            Engine::Cpu(isa, format) => Self::Cpu(cpu::Decoder::load((isa, format), w, s, embedding, positions, head)?),
         })
     }
 
@@ -145,10 +152,10 @@ impl Session<'_> {
 }
 
 impl Model for Session<'_> {
-    fn step(&mut self, ctx: &Ctx<'_>, tokens: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
+    fn step(&mut self, ctx: &Ctx<'_>, tokens: &[Vec<u32>], logits: &mut Vec<f32>) -> Result<()> {
         match self {
-            Self::Candle(session) => session.step(ctx, tokens),
-            Self::Cpu(session) => session.step(ctx, tokens),
+            Self::Candle(session) => session.step(ctx, tokens, logits),
+            Self::Cpu(session) => session.step(ctx, tokens, logits),
         }
     }
 
