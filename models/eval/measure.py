@@ -53,6 +53,18 @@ def overlap(found, wanted):
     return {"BLEU": sacrebleu.corpus_bleu(found, [wanted]).score, "chrF": sacrebleu.corpus_chrf(found, [wanted]).score}
 
 
+class Shown(dict):
+    """Figures by name, each shown as soon as it is known."""
+
+    def __init__(self, compute_type):
+        super().__init__()
+        self.compute_type = compute_type
+
+    def __setitem__(self, name, value):
+        super().__setitem__(name, value)
+        print(f"{self.compute_type:5} {name:60} {value:6.2f}", file=sys.stderr, flush=True)
+
+
 def translation(a, compute_type, told):
     translator = dubcore.Translator("micro/mt-en-es", compute_type=compute_type)
     translate = lambda texts: [t.text for t in translator.translate(texts, from_="en", to="es", beams=4)]
@@ -160,7 +172,7 @@ def main():
     a = p.parse_args()
     types, told, first = a.compute_type.split(","), {}, []
     for compute_type in types:
-        mine = told[compute_type] = {}
+        mine = told[compute_type] = Shown(compute_type)
         info = translation(a, compute_type, mine)
         assert info.compute_type == compute_type, info
         if a.speech:
