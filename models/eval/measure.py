@@ -122,12 +122,16 @@ def cepstra(audio):
 def distortion(one, other):
     """Mel-cepstral distortion in dB (Kubichek 1993), along the best alignment in time."""
     far = 10 / np.log(10) * np.sqrt(2 * ((one[:, None] - other[None]) ** 2).sum(-1))
-    best, steps = np.full(far.shape, np.inf), np.zeros(far.shape)
-    for i in range(len(one)):
-        for j in range(len(other)):
-            before = [(best[i - di, j - dj], steps[i - di, j - dj]) for di, dj in ((1, 1), (1, 0), (0, 1)) if i >= di and j >= dj]
-            cost, count = min(before, default=(0, 0))
-            best[i, j], steps[i, j] = cost + far[i, j], count + 1
+    best, steps = np.full(np.add(far.shape, 1), np.inf), np.zeros(np.add(far.shape, 1))
+    best[0, 0] = 0
+    # By diagonals, whose places do not depend on one another.
+    for d in range(sum(far.shape) - 1):
+        i = np.arange(max(0, d - far.shape[1] + 1), min(far.shape[0], d + 1))
+        j = d - i
+        before = np.stack([best[i, j], best[i, j + 1], best[i + 1, j]])
+        pick, all_ = before.argmin(0), np.arange(len(i))
+        best[i + 1, j + 1] = before[pick, all_] + far[i, j]
+        steps[i + 1, j + 1] = np.stack([steps[i, j], steps[i, j + 1], steps[i + 1, j]])[pick, all_] + 1
     return best[-1, -1] / steps[-1, -1]
 
 

@@ -55,7 +55,7 @@ fn what_is_wrong_is_told() {
     let e = apply(&[("device", "gpu")], "options", &mut [&mut LOAD.of(&mut load)]).unwrap_err();
     assert!(e.report().contains("device is \"gpu\"") && e.report().contains("cuda:N"), "{}", e.report());
     let e = apply(&[("compute_type", "fp8")], "options", &mut [&mut LOAD.of(&mut load)]).unwrap_err();
-    assert!(e.report().contains("compute_type is \"fp8\"") && e.report().contains("bf16 or int8"), "{}", e.report());
+    assert!(e.report().contains("compute_type is \"fp8\"") && e.report().contains("\"bf16\" and \"int8\""), "{}", e.report());
     apply(&[("compute_type", "int8")], "options", &mut [&mut LOAD.of(&mut load)]).unwrap();
     assert_eq!(load.compute_type, ComputeType::Int8);
 }
