@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use comfy_table::{Cell, ContentArrangement, Table, presets};
 use dubcore::media::{Input, Limits, Reader};
-use dubcore::{Dub, DubModels, DubRequest, Dubber, Error, Factory, Job, Lang, Line, ModelRef, Pipeline, Span};
+use dubcore::{
+    ComputeType, Dub, DubModels, DubRequest, Dubber, Error, Factory, Job, Lang, Line, LoadOptions, ModelRef, Pipeline, Span,
+};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 /// Dub a media file into another language.
@@ -39,6 +41,9 @@ struct Args {
     /// The voice.
     #[arg(long)]
     tts: Option<ModelRef>,
+    /// In which numbers the models compute: auto, f32, bf16 or int8.
+    #[arg(long, default_value_t)]
+    compute_type: ComputeType,
 }
 
 fn main() -> ExitCode {
@@ -54,6 +59,7 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<(), Error> {
     let began = Instant::now();
     let models = DubModels::default().stt(args.stt.clone()).translator(args.mt.clone()).tts(args.tts.clone());
+    let models = models.load(LoadOptions::default().compute_type(args.compute_type));
     let dubber = Dubber::from_factory(Factory::global()?, &models, args.from, args.to, &Job::new())?;
     let loaded = began.elapsed();
 

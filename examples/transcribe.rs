@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use dubcore::media::{self, Input, Limits};
-use dubcore::{Error, ErrorKind, Factory, Job, Lang, LoadOptions, ModelRef, Stt, SttOptions};
+use dubcore::{ComputeType, Error, ErrorKind, Factory, Job, Lang, LoadOptions, ModelRef, Stt, SttOptions};
 
 /// Write down what is said in media files.
 #[derive(Parser)]
@@ -20,6 +20,9 @@ struct Args {
     /// The recogniser: micro/NAME, ./DIR or OWNER/NAME[@REVISION].
     #[arg(long, default_value = "micro/stt-en")]
     stt: ModelRef,
+    /// In which numbers it computes: auto, f32, bf16 or int8.
+    #[arg(long, default_value_t)]
+    compute_type: ComputeType,
     /// The language spoken; found out if the recogniser can.
     #[arg(long)]
     from: Option<Lang>,
@@ -50,7 +53,7 @@ fn main() -> ExitCode {
 
 /// Whether every file could be transcribed: one that cannot does not lose the others.
 fn run(args: &Args) -> Result<bool, Error> {
-    let stt = Factory::global()?.stt(&args.stt, &LoadOptions::default(), &Job::new())?;
+    let stt = Factory::global()?.stt(&args.stt, &LoadOptions::default().compute_type(args.compute_type), &Job::new())?;
     let opts = SttOptions::default().language(args.from).beams(args.beams).timestamps(args.timestamps);
     let mut all = true;
     for file in &args.input {

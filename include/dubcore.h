@@ -117,6 +117,9 @@
  * Loading: dub_stt_load, dub_translator_load, dub_tts_load, dub_pipeline_load, preloading.
  *
  *   device                       Where it shall run. Takes auto, cpu or cuda:N; default: auto.
+ *   compute_type                 In which numbers it shall compute: less precise ones are faster and take less
+ *                                memory. Takes auto, f32, bf16 or int8; default: auto, which is what
+ *                                DUBCORE_COMPUTE_TYPE says, else f32.
  *   pool_size                    How many calls may be in the model at once. Takes a whole number, 0 for any
  *                                number; default: 0.
  *   queue                        How many calls may wait for their turn; more get DUB_STATUS_BUSY at once.
@@ -936,7 +939,8 @@ dub_status dub_stt_load(dub_factory factory,
                         dub_error *error);
 
 /**
- * What it is: a JSON object with "model", "revision", "from", "to", "device", "compute_type", "speakers", "sample_rate".
+ * What it is: a JSON object with "model", "revision", "from", "to", "device", "compute_type", "kernels", "speakers",
+ * "sample_rate".
  *
  * Errors: DUB_STATUS_INVALID_ARGUMENT.
  */

@@ -4,7 +4,7 @@
     cargo build --release --example transcribe
     pip install faster-whisper
     python benches/quality/quality.py --weights WHISPER_DIR --ct2 CT2_DIR \\
-        --prompts MANIFEST [--language es] [--quiet-sounds DIR]
+        --prompts MANIFEST [--language es] [--quiet-sounds DIR] [--compute-type int8]
 
 WHISPER_DIR is an openai/whisper-* model in Hugging Face layout, CT2_DIR the same weights in CTranslate2's. MANIFEST has a
 line of JSON per recording: {"id": .., "en": text, "en_wav": path, ..} (16-bit mono WAV). Three sets are made of them:
@@ -133,7 +133,7 @@ def write_named(folder, name, samples, rate):
 
 def ours(args, paths, timestamps):
     program = ROOT / "target/release/examples/transcribe"
-    command = [program, "--stt", args.weights, "--from", args.language, "--json", *paths]
+    command = [program, "--stt", args.weights, "--from", args.language, "--compute-type", args.compute_type, "--json", *paths]
     out = subprocess.run(command + (["--timestamps"] if timestamps else []), check=True, capture_output=True, text=True)
     lines = [json.loads(line) for line in out.stdout.splitlines()]
     assert len(lines) == len(paths)
@@ -158,6 +158,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", required=True)
     parser.add_argument("--ct2", type=Path)
+    parser.add_argument("--compute-type", default="f32", choices=("f32", "bf16", "int8"), help="dubcore's; the other's is f32")
     parser.add_argument("--systems", default="dubcore,faster-whisper")
     parser.add_argument("--prompts", type=Path)
     parser.add_argument("--language", default="en", choices=sorted(DIGITS))

@@ -85,7 +85,8 @@ pub unsafe extern "C" fn dub_stt_load(
     }
 }
 
-/// What it is: a JSON object with "model", "revision", "from", "to", "device", "compute_type", "speakers", "sample_rate".
+/// What it is: a JSON object with "model", "revision", "from", "to", "device", "compute_type", "kernels", "speakers",
+/// "sample_rate".
 ///
 /// Errors: DUB_STATUS_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use dubcore::{
-    CachePolicy, Device, HubOptions, Job, KeepAll, LoadMode, LoadOptions, Lru, MemoryBudget, ModelRef, ResultCache,
+    CachePolicy, ComputeType, Device, HubOptions, Job, KeepAll, LoadMode, LoadOptions, Lru, MemoryBudget, ModelRef, ResultCache,
     ResultCacheOptions, Ttl,
 };
 use pyo3::exceptions::PyValueError;
@@ -43,6 +43,7 @@ struct Settings {
 #[pyo3(from_item_all)]
 pub(crate) struct Load {
     device: Option<String>,
+    compute_type: Option<String>,
     pool_size: usize,
     queue: usize,
     queue_timeout: Option<f64>,
@@ -54,6 +55,7 @@ impl Load {
     pub(crate) fn options(self, py: Python<'_>) -> PyResult<LoadOptions> {
         let raise = |e: dubcore::Error| to_py(py, &e);
         let device = self.device.map_or(Ok(Device::Auto), |d| d.parse()).map_err(raise)?;
+        let compute_type = self.compute_type.map_or(Ok(ComputeType::Auto), |c| c.parse()).map_err(raise)?;
         let fallback = self.fallback.iter().map(|m| m.parse::<ModelRef>()).collect::<Result<_, _>>().map_err(raise)?;
         let mode = match self.mode.as_str() {
             "auto" => LoadMode::Auto,
@@ -63,7 +65,7 @@ impl Load {
         };
         let wait = self.queue_timeout.map(|s| seconds("queue_timeout", s)).transpose()?;
         let opts = LoadOptions::default().device(device).pool_size(self.pool_size).queue(self.queue).queue_timeout(wait);
-        Ok(opts.fallback(fallback).mode(mode))
+        Ok(opts.compute_type(compute_type).fallback(fallback).mode(mode))
     }
 }
 

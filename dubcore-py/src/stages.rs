@@ -85,7 +85,8 @@ fn describe(py: Python<'_>, info: &dubcore::StageInfo) -> PyResult<Py<PyAny>> {
     let codes = |langs: &[Lang]| langs.iter().map(|l| l.code().to_string()).collect::<Vec<_>>();
     let described = json!({
         "model": info.model, "revision": info.revision, "from": codes(&info.from), "to": codes(&info.to),
-        "device": info.device, "compute_type": info.compute_type, "speakers": info.speakers, "sample_rate": info.sample_rate,
+        "device": info.device, "compute_type": info.compute_type, "kernels": info.kernels,
+        "speakers": info.speakers, "sample_rate": info.sample_rate,
     });
     to_object(py, described)
 }

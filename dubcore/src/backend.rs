@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use crate::compute::ComputeType;
 use crate::device::{Held, Place};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::ModelFiles;
@@ -60,8 +61,8 @@ impl Loaded {
 pub(crate) struct Backend {
     /// The `model_type`s it runs.
     pub(crate) model_types: &'static [&'static str],
-    /// Builds the model from its files, on a device.
-    pub(crate) load: fn(&ModelFiles, &Place) -> Result<Loaded>,
+    /// Builds the model from its files, on a device, to compute in such numbers.
+    pub(crate) load: fn(&ModelFiles, &Place, ComputeType) -> Result<Loaded>,
 }
 
 #[derive(Deserialize)]
@@ -73,12 +74,12 @@ struct Config {
 ///
 /// # Errors
 /// `ModelIncompatible` for a type that none runs, listing those that there are; else what the backend finds.
-pub(crate) fn load(files: &ModelFiles, place: &Place, backends: &[Backend]) -> Result<Loaded> {
+pub(crate) fn load(files: &ModelFiles, place: &Place, compute: ComputeType, backends: &[Backend]) -> Result<Loaded> {
     let config: Config = files.json("config.json")?;
     let found = config.model_type.ok_or_else(|| files.corrupt("config.json", "has no model_type"))?;
     match backends.iter().find(|b| b.model_types.contains(&found.as_str())) {
         // Parsers of foreign formats run here: a panic in one of them is a damaged model, not the end of the host.
-        Some(backend) => catch_unwind(AssertUnwindSafe(|| (backend.load)(files, place))).unwrap_or_else(|panic| {
+        Some(backend) => catch_unwind(AssertUnwindSafe(|| (backend.load)(files, place, compute))).unwrap_or_else(|panic| {
             let e = Error::panicked("a parser", &*panic);
             let what = format!("loading model {} panicked: its files are damaged, fetch it again", files.name());
             Err(Error::new(ErrorKind::ModelCorrupt, what).with_source(e))

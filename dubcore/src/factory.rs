@@ -26,6 +26,7 @@ use crate::backend::{self, Loaded};
 use crate::backends;
 use crate::cache::policy::{Admission, CachePolicy, Decision, Resident, Snapshot};
 use crate::cache::results::{ResultCache, ResultCacheStatus};
+use crate::compute::ComputeType;
 use crate::device::{Device, DeviceMemory, Place, ProcessMemory};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::ModelKey;
@@ -57,6 +58,10 @@ pub struct LoadOptions {
     /// Where it shall run. What cannot run there, for want of memory say, runs on the processor, unless `mode` forbids it;
     /// a result tells where it was made.
     pub device: Device,
+    /// In which numbers it shall compute: less precise ones are faster and take less memory. A model that cannot takes the
+    /// nearest that it can, and tells: see [`StageInfo::compute_type`](crate::StageInfo::compute_type). The same model in two
+    /// of them is loaded twice. Default: `DUBCORE_COMPUTE_TYPE`, else as [`ComputeType::Auto`] says.
+    pub compute_type: ComputeType,
     /// How many calls may be in the model at once; 0 (default): any number. Calls share the weights, which never change, so
     /// that a slot costs no memory but that of the call; more replicas would serve nobody. The compute threads are those of
     /// the process in any case. A call that begins another one on the same model, from its job's observer say, needs two.
@@ -78,8 +83,16 @@ pub struct LoadOptions {
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        let (fallback, mode) = (Vec::new(), LoadMode::Auto);
-        Self { device: Device::default(), pool_size: 0, queue: 64, queue_timeout: None, fallback, mode, batch: None }
+        Self {
+            device: Device::default(),
+            compute_type: ComputeType::default(),
+            pool_size: 0,
+            queue: 64,
+            queue_timeout: None,
+            fallback: Vec::new(),
+            mode: LoadMode::Auto,
+            batch: None,
+        }
     }
 }
 
@@ -99,6 +112,8 @@ pub enum LoadMode {
 setters! { LoadOptions:
     /// Sets [`LoadOptions::device`].
     device: Device,
+    /// Sets [`LoadOptions::compute_type`].
+    compute_type: ComputeType,
     /// Sets [`LoadOptions::pool_size`].
     pool_size: usize,
     /// Sets [`LoadOptions::queue`].
@@ -140,6 +155,8 @@ struct Shared {
     policy: Box<dyn CachePolicy>,
     names: Names,
     places: Places,
+    /// What [`ComputeType::Auto`] stands for, if it was decided.
+    compute_type: ComputeType,
     sources: Sources,
     live: PerProcess<Live>,
     /// In the order of [`KINDS`].
@@ -188,7 +205,7 @@ type Flight = shelf::Flight<Entry, Error>;
 
 impl Entry {
     fn is(&self, key: &ModelKey) -> bool {
-        key.model == self.id.model && key.device == self.id.device
+        self.id.is(key)
     }
 }
 
@@ -198,6 +215,7 @@ fn resident(slot: &Slot<Entry>) -> Resident {
     let mut key = ModelKey::new(entry.id.model.clone());
     key.model_type = entry.loaded.stage.kind().into();
     key.device = entry.id.device;
+    key.compute_type = entry.id.compute_type.to_string();
     Resident {
         key,
         bytes: entry.loaded.bytes,
@@ -536,7 +554,7 @@ impl Factory {
 
     fn waiting_for(&self, key: &ModelKey) -> usize {
         let gates = self.live().gates.lock();
-        let of = gates.iter().filter(|((id, _), _)| id.model == key.model && id.device == key.device);
+        let of = gates.iter().filter(|((id, _), _)| id.is(key));
         of.map(|(_, gate)| gate.waiting()).sum()
     }
 
@@ -611,7 +629,7 @@ impl Factory {
         let reading = Arc::<Reading>::default();
         self.live().reading.lock().insert(id.clone(), reading.clone());
         let files = ModelFiles::locate_in(&id.model, &self.shared.sources, reading)?;
-        backend::load(&files, place, backends::ALL)
+        backend::load(&files, place, id.compute_type, backends::ALL)
     }
 
     /// Does with a newcomer, and with others for its sake, what the policy says. Where residents changed while it thought,

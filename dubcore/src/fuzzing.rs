@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::backend;
 use crate::backends::{ALL, marian, vits, whisper};
+use crate::compute::ComputeType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lang::Lang;
 use crate::nn::sentencepiece::SentencePiece;
@@ -17,7 +18,7 @@ type Files<'a> = [(&'a str, &'a [u8])];
 /// Loads a model as the factory does, which takes a panic for damage.
 pub fn model(files: &Files<'_>) -> Result<()> {
     let files = ModelFiles::in_memory(files);
-    backend::load(&files, crate::device::cpu(), ALL).map(drop)
+    backend::load(&files, crate::device::cpu(), ComputeType::F32, ALL).map(drop)
 }
 
 /// Opens weights and reads every tensor.

@@ -51,6 +51,7 @@ mod backends;
 #[doc(hidden)]
 pub mod bench;
 mod cache;
+mod compute;
 mod device;
 mod error;
 mod factory;
@@ -81,6 +82,7 @@ pub use cache::policy::{
     Admission, Both, CachePolicy, Decision, KeepAll, Lru, MemoryBudget, NoCache, PerStage, Resident, Snapshot, Ttl,
 };
 pub use cache::results::{ResultCache, ResultCacheOptions, ResultCacheStatus};
+pub use compute::ComputeType;
 pub use device::{Device, DeviceMemory, ProcessMemory};
 pub use error::{Error, ErrorKind, Result};
 pub use factory::{

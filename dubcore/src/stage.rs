@@ -63,8 +63,11 @@ pub struct StageInfo {
     pub to: Vec<Lang>,
     /// Where it runs.
     pub device: Device,
-    /// The arithmetic it runs in (`f32`).
+    /// The arithmetic it runs in: `f32`, `bf16` or `int8`, never `auto`. A host's own stage may say anything.
     pub compute_type: String,
+    /// What computes it: an instruction set of the processor's kernels (`avx2`), or `candle`; empty for a host's own. Others
+    /// round otherwise.
+    pub kernels: String,
     /// Named speakers of a voice, or their number; empty for other stages.
     pub speakers: usize,
     /// Sample rate a voice produces, or a recogniser wants, in Hz; 0 for text.
@@ -81,6 +84,7 @@ impl StageInfo {
             to: Vec::new(),
             device: Device::Cpu,
             compute_type: "f32".into(),
+            kernels: String::new(),
             speakers: 0,
             sample_rate: 0,
         }
@@ -108,6 +112,8 @@ pub struct Metadata {
     pub model: String,
     /// Where it ran.
     pub device: Device,
+    /// In which arithmetic: see [`StageInfo::compute_type`].
+    pub compute_type: String,
     /// Whether the result came from a cache.
     pub cached: bool,
     /// What was fallen back from, if it was: see [`LoadOptions::fallback`](crate::LoadOptions::fallback).
@@ -138,6 +144,7 @@ impl Metadata {
             real_time_factor: if audio > 0.0 { processing_time.as_secs_f64() / audio } else { 0.0 },
             model: info.model.clone(),
             device: info.device,
+            compute_type: info.compute_type.clone(),
             ..Self::default()
         }
     }

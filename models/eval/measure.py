@@ -1,10 +1,15 @@
 """The figures of the embedded models, on sentences of the project's own: `cargo xtask eval-pack` runs it.
 
-    python measure.py [--json FILE] [--data DIR] [--speech DIR]
+    python measure.py [--json FILE] [--data DIR] [--speech DIR] [--compute-type f32,bf16,int8]
+                      [--weights WHISPER_DIR .. --prompts MANIFEST]
 
 Translation is measured on pairs.tsv: kind, English, Spanish, and what must be in a translation (spaces between, | for either).
 With --data also on DIR/test.tsv, held-out pairs of the corpus. Recognition is measured on a folder that train/heldout.py made.
-What was measured is compared with figures.json, which keeps what was measured last; --write replaces that.
+With --prompts recognisers of others, openai/whisper-* models in Hugging Face layout, are measured on recordings of people, as
+benches/quality/quality.py does. One of them that knows Spanish also writes down what the voice says of pairs.tsv.
+
+What was measured is compared with figures.json, which keeps what was measured last; --write replaces that. Of several compute
+types the first is what the others are compared with: bf16 may be worse by 0.1 point, int8 by 0.5.
 """
 
 import argparse
@@ -14,14 +19,23 @@ import sys
 from pathlib import Path
 
 import dubcore
+import numpy as np
 import sacrebleu
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "train"))
+sys.path[:0] = [str(HERE.parent / "train"), str(HERE.parents[1] / "benches/quality")]
+import mel  # noqa: E402
+import quality  # noqa: E402
 import scoring  # noqa: E402
 
 # A change smaller than this is the rounding of another processor.
 SLACK = 0.3
+# How much worse than the first a compute type may be, in points.
+BOUNDS = {"bf16": 0.1, "int8": 0.5}
+# What has the bounds: other figures have too few cases, or count a word of a sentence several times.
+BOUND = re.compile("errors|chrF")
+# Sentences that the voice says.
+SAID = 80
 
 
 def plain(text):
@@ -39,10 +53,22 @@ def overlap(found, wanted):
     return {"BLEU": sacrebleu.corpus_bleu(found, [wanted]).score, "chrF": sacrebleu.corpus_chrf(found, [wanted]).score}
 
 
-def translation(a, told):
-    translator = dubcore.Translator("micro/mt-en-es")
+class Shown(dict):
+    """Figures by name, each shown as soon as it is known."""
+
+    def __init__(self, compute_type):
+        super().__init__()
+        self.compute_type = compute_type
+
+    def __setitem__(self, name, value):
+        super().__setitem__(name, value)
+        print(f"{self.compute_type:5} {name:60} {value:6.2f}", file=sys.stderr, flush=True)
+
+
+def translation(a, compute_type, told):
+    translator = dubcore.Translator("micro/mt-en-es", compute_type=compute_type)
     translate = lambda texts: [t.text for t in translator.translate(texts, from_="en", to="es", beams=4)]
-    rows = [line.split("\t") for line in (HERE / "pairs.tsv").read_text().splitlines()]
+    rows = pairs()
     found = translate([english for _, english, _, _ in rows])
     for name, value in overlap(found, [spanish for _, _, spanish, _ in rows]).items():
         told[f"translation, own pairs, {name}"] = value
@@ -52,13 +78,18 @@ def translation(a, told):
         if a.show:
             print(*(f"{english} | {text}" for ok, english, text in right if not ok), sep="\n")
     if a.data:
-        pairs = [line.split("\t")[:2] for line in (Path(a.data) / "test.tsv").read_text().splitlines()]
-        for name, value in overlap(translate([e for e, _ in pairs]), [s for _, s in pairs]).items():
+        corpus = [line.split("\t")[:2] for line in (Path(a.data) / "test.tsv").read_text().splitlines()]
+        for name, value in overlap(translate([e for e, _ in corpus]), [s for _, s in corpus]).items():
             told[f"translation, the corpus's pairs, {name}"] = value
+    return translator.info
 
 
-def recognition(a, told):
-    folder, stt = Path(a.speech), dubcore.Stt("micro/stt-en")
+def pairs():
+    return [line.split("\t") for line in (HERE / "pairs.tsv").read_text().splitlines()]
+
+
+def recognition(a, compute_type, told):
+    folder, stt = Path(a.speech), dubcore.Stt("micro/stt-en", compute_type=compute_type)
     sets = {True: ([], []), False: ([], [])}
     for item in json.loads((folder / "manifest.json").read_text()):
         wanted, found = sets[item["heard"]]
@@ -70,32 +101,108 @@ def recognition(a, told):
             told[f"recognition, {voices}, word errors in %"] = 100 * scoring.word_errors(wanted, found)
 
 
+def people(a, compute_type, told):
+    """Recordings of people, written down by weights of others."""
+    prompts = [json.loads(line) for line in Path(a.prompts).read_text().splitlines()]
+    for folder in a.weights:
+        stt = dubcore.Stt(folder, compute_type=compute_type)
+        found = [(p["en"], stt.transcribe(p["en_wav"], language="en").text) for p in prompts]
+        words, letters = quality.rates(found, "en")
+        told[f"{Path(folder).name}, prompts, word errors in %"] = words
+        told[f"{Path(folder).name}, prompts, letter errors in %"] = letters
+
+
+def cepstra(audio):
+    """Mel cepstra without the loudness, [frames, 13]."""
+    bands = mel.raw(np.asarray(audio.resample(mel.RATE))) * np.log(10) / 2
+    turns = np.pi / mel.BANDS * (np.arange(mel.BANDS) + 0.5)
+    return bands @ np.cos(np.outer(turns, np.arange(1, 14))) * np.sqrt(2 / mel.BANDS)
+
+
+def distortion(one, other):
+    """Mel-cepstral distortion in dB (Kubichek 1993), along the best alignment in time."""
+    far = 10 / np.log(10) * np.sqrt(2 * ((one[:, None] - other[None]) ** 2).sum(-1))
+    best, steps = np.full(np.add(far.shape, 1), np.inf), np.zeros(np.add(far.shape, 1))
+    best[0, 0] = 0
+    # By diagonals, whose places do not depend on one another.
+    for d in range(sum(far.shape) - 1):
+        i = np.arange(max(0, d - far.shape[1] + 1), min(far.shape[0], d + 1))
+        j = d - i
+        before = np.stack([best[i, j], best[i, j + 1], best[i + 1, j]])
+        pick, all_ = before.argmin(0), np.arange(len(i))
+        best[i + 1, j + 1] = before[pick, all_] + far[i, j]
+        steps[i + 1, j + 1] = np.stack([steps[i, j], steps[i, j + 1], steps[i + 1, j]])[pick, all_] + 1
+    return best[-1, -1] / steps[-1, -1]
+
+
+def voice(a, compute_type, told, first):
+    """What the voice says, heard by somebody else's ears, and beside what it said in the first compute type."""
+    texts = [spanish for _, _, spanish, _ in pairs()][:: len(pairs()) // SAID]
+    said = [s.audio for s in dubcore.Tts("micro/tts-es", compute_type=compute_type).synthesize(texts)]
+    first.extend(said if not first else [])
+    told["voice, distortion beside the first compute type, dB"] = float(
+        np.mean([distortion(cepstra(one), cepstra(other)) for one, other in zip(first, said, strict=True)])
+    )
+    for folder in a.weights:
+        listener = dubcore.Stt(folder, compute_type="f32")
+        if "es" in listener.info.from_:
+            found = [listener.transcribe(audio, language="es").text for audio in said]
+            told[f"voice, heard by {Path(folder).name}, letter errors in %"] = quality.rates(zip(texts, found), "es")[1]
+
+
+def compared(told, types):
+    """Prints all figures side by side; returns what is out of its bounds."""
+    wide, out = max(len(name) for name in told[types[0]]), []
+    print(" " * wide, *(f"{t:>8}" for t in types))
+    for name, base in told[types[0]].items():
+        print(f"{name:{wide}}", *(f"{told[t][name]:8.2f}" for t in types))
+        for t in types[1:]:
+            worse = told[t][name] - base if "errors" in name else base - told[t][name]
+            if BOUND.search(name) and worse > BOUNDS.get(t, 0):
+                out.append(f"{name}, {t}: {worse:.2f}")
+    return out
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--json", help="write the figures there too")
     p.add_argument("--data", help="a folder with the corpus's test.tsv")
     p.add_argument("--speech", help="a folder that train/heldout.py made")
+    p.add_argument("--weights", action="append", default=[], help="a recogniser of others; may be given several times")
+    p.add_argument("--prompts", help="recordings of people: see benches/quality/quality.py")
+    p.add_argument("--compute-type", default="f32", help="with commas between several; the first is what others are compared with")
     p.add_argument("--show", action="store_true", help="print the translations that lack something")
     p.add_argument("--write", action="store_true", help="keep the figures")
     a = p.parse_args()
-    told = {}
-    translation(a, told)
-    if a.speech:
-        recognition(a, told)
+    types, told, first = a.compute_type.split(","), {}, []
+    for compute_type in types:
+        mine = told[compute_type] = Shown(compute_type)
+        info = translation(a, compute_type, mine)
+        assert info.compute_type == compute_type, info
+        if a.speech:
+            recognition(a, compute_type, mine)
+        if a.prompts:
+            people(a, compute_type, mine)
+        if len(types) > 1:
+            voice(a, compute_type, mine, first)
     kept = HERE / "figures.json"
     known = json.loads(kept.read_text()) if kept.exists() else {}
-    worse = []
-    for name, value in told.items():
-        was = known.get(name)
-        print(f"{name:60} {value:6.1f}" + (f"  was {was:.1f}" if was is not None else ""))
-        if was is not None and (value - was if "errors" in name else was - value) > SLACK:
+    base, worse = told[types[0]], []
+    for name in [n for n in base if n in known]:
+        was, value = known[name], base[name]
+        print(f"{name:60} {value:6.1f}  was {was:.1f}")
+        if (value - was if "errors" in name else was - value) > SLACK:
             worse.append(name)
+    out = compared(told, types)
     if a.json:
         Path(a.json).write_text(json.dumps(told, indent=1) + "\n")
     if a.write:
-        kept.write_text(json.dumps(known | {n: round(v, 2) for n, v in told.items()}, indent=1) + "\n")
+        own = {n: round(v, 2) for n, v in base.items() if n.startswith(("translation", "recognition"))}
+        kept.write_text(json.dumps(known | own, indent=1) + "\n")
     elif worse:
         sys.exit(f"worse than it was: {', '.join(worse)}")
+    if out:
+        sys.exit(f"worse than {types[0]} by more than it may be: {'; '.join(out)}")
 
 
 if __name__ == "__main__":

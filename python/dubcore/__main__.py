@@ -28,13 +28,14 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--json", action="store_true", help="print one JSON value instead of text")
         return sub
 
-    def device(sub: argparse.ArgumentParser) -> None:
+    def loading(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--device", default=None, help="auto, cpu or cuda:N")
+        sub.add_argument("--compute-type", default=None, help="auto, f32, bf16 or int8 (default: what DUBCORE_COMPUTE_TYPE says)")
 
     def media(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("media", help="a file with sound")
         sub.add_argument("--quiet", action="store_true", help="show no progress")
-        device(sub)
+        loading(sub)
 
     sub = command("dub", _dub, "dub a media file into another language")
     media(sub)
@@ -55,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--to", default="es", help="the language to translate to (default: %(default)s)")
     sub.add_argument("--model", default="micro/mt-en-es", help="the translator (default: %(default)s)")
     sub.add_argument("--beams", type=int, default=0, help="beam width; 0 for what the model was made for")
-    device(sub)
+    loading(sub)
 
     sub = command("speak", _speak, "speak a text into a WAV file")
     sub.add_argument("text", help="what is said")
@@ -63,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--model", default="micro/tts-es", help="the voice (default: %(default)s)")
     sub.add_argument("--rate", type=float, default=1.0, help="how fast, 0.25 to 4 (default: %(default)s)")
     sub.add_argument("--seed", type=int, default=0, help="the seed of chance (default: %(default)s)")
-    device(sub)
+    loading(sub)
 
     command("models", _models, "list the models that are on this machine")
     command("doctor", _doctor, "say what this machine has, and what to do about what it lacks")
@@ -104,6 +105,7 @@ def _dub(args: argparse.Namespace) -> tuple[Any, list[str]]:
             translator=args.translator,
             tts=args.tts,
             device=args.device,
+            compute_type=args.compute_type,
             progress=progress,
         )
     text = [f"{line.start:7.2f} {line.source} -> {line.target}" for line in made.lines]
@@ -114,7 +116,7 @@ def _dub(args: argparse.Namespace) -> tuple[Any, list[str]]:
 
 
 def _transcribe(args: argparse.Namespace) -> tuple[Any, list[str]]:
-    stt = dubcore.Stt(args.model, device=args.device)
+    stt = dubcore.Stt(args.model, device=args.device, compute_type=args.compute_type)
     with _progress(args.quiet) as progress:
         heard = stt.transcribe(args.media, language=args.language, progress=progress)
     return heard.to_dict(), [f"{s.start:7.2f} {s.text.strip()}" for s in heard.segments]
@@ -122,13 +124,14 @@ def _transcribe(args: argparse.Namespace) -> tuple[Any, list[str]]:
 
 def _translate(args: argparse.Namespace) -> tuple[Any, list[str]]:
     texts = args.texts or [line.rstrip("\n") for line in sys.stdin]
-    translator = dubcore.Translator(args.model, device=args.device)
+    translator = dubcore.Translator(args.model, device=args.device, compute_type=args.compute_type)
     found = translator.translate(texts, from_=args.from_, to=args.to, beams=args.beams)
     return [t.to_dict() for t in found], [t.text for t in found]
 
 
 def _speak(args: argparse.Namespace) -> tuple[Any, list[str]]:
-    (said,) = dubcore.Tts(args.model, device=args.device).synthesize([args.text], speaking_rate=args.rate, seed=args.seed)
+    voice = dubcore.Tts(args.model, device=args.device, compute_type=args.compute_type)
+    (said,) = voice.synthesize([args.text], speaking_rate=args.rate, seed=args.seed)
     said.audio.save(args.out)
     return {**said.to_dict(), "file": args.out, "duration": said.audio.duration}, [f"{args.out}: {said.audio.duration:.2f} s"]
 

@@ -46,6 +46,8 @@ class LoadOptions(TypedDict, total=False):
 
     device: str | None
     """"auto", "cpu" or "cuda:N"."""
+    compute_type: Literal["auto", "f32", "bf16", "int8"] | None
+    """In which numbers it computes: less precise ones are faster and take less memory. None: what DUBCORE_COMPUTE_TYPE says."""
     pool_size: int
     """How many calls may be in the model at once; 0 for any number."""
     queue: int
@@ -126,7 +128,9 @@ class DubOptions(HearOptions, SpeakOptions, Control, total=False):
     """Whether the original is heard at all."""
 
 
-_LOAD: dict[str, Any] = dict(device=None, pool_size=0, queue=64, queue_timeout=None, fallback=(), mode="auto")
+_LOAD: dict[str, Any] = dict(
+    device=None, compute_type=None, pool_size=0, queue=64, queue_timeout=None, fallback=(), mode="auto"
+)
 _HEAR: dict[str, Any] = dict(
     language=None, task="transcribe", timestamps=False, beams=0, max_tokens=0, temperatures=None, seed=0
 )

@@ -60,6 +60,8 @@ class Metadata(Result):
     """The model."""
     device: str
     """Where it ran."""
+    compute_type: str
+    """In which arithmetic: "f32", "bf16" or "int8"."""
     cached: bool
     """Whether it came from a cache."""
     fallback: FellBack | None
@@ -227,7 +229,9 @@ class Info(Result):
     device: str
     """Where it runs."""
     compute_type: str
-    """The arithmetic it runs in."""
+    """The arithmetic it runs in: "f32", "bf16" or "int8", never "auto"; an object of yours may say anything."""
+    kernels: str
+    """What computes it: an instruction set, or "candle"; empty for an object of yours."""
     speakers: int
     """Speakers of a voice."""
     sample_rate: int

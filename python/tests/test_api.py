@@ -73,6 +73,17 @@ def test_stages_give_plain_results(stt, translator, voice):
     assert repr(stt) == "Stt('micro/stt-en')"
 
 
+def test_a_compute_type_is_asked_for_and_told(translator):
+    assert translator.info.compute_type == "f32" and translator.info.kernels
+    for compute_type in ("bf16", "int8"):
+        other = dubcore.Translator("micro/mt-en-es", compute_type=compute_type)
+        (text,) = other.translate(["Good morning."], from_="en", to="es")
+        assert (other.info.compute_type, text.metadata.compute_type) == (compute_type, compute_type)
+        assert text.text == "Buenos días."
+    with pytest.raises(dubcore.InvalidArgumentError, match="int8"):
+        dubcore.Translator("micro/mt-en-es", compute_type="fp8")
+
+
 def test_sound_comes_from_whatever_has_it(stt):
     want = stt.transcribe(CLIP).text
     data = CLIP.read_bytes()

@@ -37,6 +37,8 @@ def test_the_stages(tmp_path):
     assert run("transcribe", CLIP).stdout.count("\n") == len(json.loads(done.stdout)["segments"])
     assert run("translate", "Good morning.", "Where is the station?").stdout.splitlines()[0] == "Buenos días."
     assert run("translate", input="Good morning.\n").stdout == "Buenos días.\n"
+    whole = json.loads(run("translate", "Good morning.", "--compute-type", "int8", "--json").stdout)
+    assert whole[0]["metadata"]["compute_type"] == "int8"
     spoken = json.loads(run("speak", "Buenos días.", tmp_path / "a.wav", "--json").stdout)
     assert spoken["duration"] > 0.5 and (tmp_path / "a.wav").stat().st_size > 10_000
 
@@ -69,6 +71,7 @@ def test_models_and_doctor(tmp_path):
         (("dub", CLIP, "--to", "klingonese"), 1, "unsupported_language"),
         (("transcribe", CLIP, "--model", "micro/none"), 1, "model_not_found"),
         (("transcribe", CLIP, "--device", "abacus"), 1, "invalid_argument"),
+        (("transcribe", CLIP, "--compute-type", "f64"), 1, "invalid_argument"),
         (("speak", "Hola.", "/nowhere/a.wav"), 1, "error (io)"),
         (("speak", "Hola.", "a.wav", "--rate", "99"), 1, "invalid_argument"),
     ],

@@ -56,6 +56,15 @@ enum Task {
         /// A folder that models/train/heldout.py made, to measure recognition on.
         #[arg(long)]
         speech: Option<PathBuf>,
+        /// A recogniser of others to measure, a folder in Hugging Face layout; may be given several times; with --prompts.
+        #[arg(long)]
+        weights: Vec<PathBuf>,
+        /// Recordings of people for them: a list as benches/quality/quality.py takes it.
+        #[arg(long)]
+        prompts: Option<PathBuf>,
+        /// In which numbers, with commas between several: those behind the first are held to bounds beside it.
+        #[arg(long, default_value = "f32")]
+        compute_type: String,
         /// Print what lacks something.
         #[arg(long)]
         show: bool,
@@ -188,9 +197,11 @@ fn main() -> ExitCode {
     let done = match Task::parse() {
         Task::Test { long, groups } => test(long, &groups),
         Task::Bench { write, suites } => Project::find().and_then(|p| bench::run(&p, &suites, write)).map(|()| true),
-        Task::EvalPack { json, data, speech, show, write } => {
-            let paths = [("--json", json), ("--data", data), ("--speech", speech)];
-            eval_pack(paths, &[("--show", show), ("--write", write)]).map(|()| true)
+        Task::EvalPack { json, data, speech, weights, prompts, compute_type, show, write } => {
+            let paths = [("--json", json), ("--data", data), ("--speech", speech), ("--prompts", prompts)];
+            let paths = paths.into_iter().filter_map(|(name, path)| Some((name, path?)));
+            let paths = paths.chain(weights.into_iter().map(|folder| ("--weights", folder)));
+            eval_pack(paths, &compute_type, &[("--show", show), ("--write", write)]).map(|()| true)
         }
         Task::InstallC { prefix } => install(&prefix).map(|()| true),
         Task::RandomModel { args } => random_model(&args).map(|()| true),
@@ -205,17 +216,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn eval_pack(paths: [(&str, Option<PathBuf>); 3], flags: &[(&str, bool)]) -> Result<()> {
+fn eval_pack<'a>(paths: impl Iterator<Item = (&'a str, PathBuf)>, compute_type: &str, flags: &[(&str, bool)]) -> Result<()> {
     let project = Project::find()?;
     shell::provide([Needs::Gcc, Needs::Python].iter())?;
     let here = std::env::current_dir()?;
     let mut command = python::program(&project, "models/eval/measure.py")?;
     for (name, path) in paths {
-        if let Some(path) = path {
-            // A relative path is meant from where one is.
-            command.arg(name).arg(here.join(path));
-        }
+        // A relative path is meant from where one is.
+        command.arg(name).arg(here.join(path));
     }
+    command.args(["--compute-type", compute_type]);
     command.args(flags.iter().filter(|(_, on)| *on).map(|(name, _)| name));
     shell::run(&mut command)
 }

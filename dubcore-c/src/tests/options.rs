@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use engine::media::WavFormat;
-use engine::{DubRequest, ErrorKind, Lang, LoadOptions, Output, SttOptions};
+use engine::{ComputeType, DubRequest, ErrorKind, Lang, LoadOptions, Output, SttOptions};
 
 use crate::options::{HEARING, LOAD, REQUEST, apply};
 
@@ -54,4 +54,8 @@ fn what_is_wrong_is_told() {
     let mut load = LoadOptions::default();
     let e = apply(&[("device", "gpu")], "options", &mut [&mut LOAD.of(&mut load)]).unwrap_err();
     assert!(e.report().contains("device is \"gpu\"") && e.report().contains("cuda:N"), "{}", e.report());
+    let e = apply(&[("compute_type", "fp8")], "options", &mut [&mut LOAD.of(&mut load)]).unwrap_err();
+    assert!(e.report().contains("compute_type is \"fp8\"") && e.report().contains("\"bf16\" and \"int8\""), "{}", e.report());
+    apply(&[("compute_type", "int8")], "options", &mut [&mut LOAD.of(&mut load)]).unwrap();
+    assert_eq!(load.compute_type, ComputeType::Int8);
 }

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use super::fixtures::fixture;
 use super::*;
 use crate::backend;
+use crate::compute::ComputeType;
 use crate::device::simulated::Simulated;
 use crate::device::{Hardware, Place};
 use crate::error::{Error, ErrorKind};
@@ -16,7 +17,7 @@ const MODELS: [&str; 3] = ["whisper/a", "marian/shared-relu", "vits/deterministi
 /// What a load gives where something is wrong; `None` where the model came out all the same. Nothing is left of it.
 fn load(files: &ModelFiles) -> Option<Error> {
     let gpu = std::sync::Arc::new(Simulated::new(1 << 30));
-    let e = backend::load(files, &(gpu.clone() as Place), ALL).map(drop).err();
+    let e = backend::load(files, &(gpu.clone() as Place), ComputeType::F32, ALL).map(drop).err();
     assert_eq!((gpu.memory().weights, gpu.memory().requests), (0, 0), "{e:?}");
     e
 }

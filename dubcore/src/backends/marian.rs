@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 
 use crate::backend::{Backend, Loaded, Stage};
+use crate::compute::ComputeType;
 use crate::device::{Held, Place};
 use crate::error::{Error, ErrorKind, Result};
 use crate::nn::decode::{Fixed, Hypothesis, Search, generate};
-use crate::nn::layers::{Activation, Embedding, Linear};
+use crate::nn::layers::{Activation, Embedding};
 use crate::nn::transformer::{Decoder, Encoder, Padding, Shape};
 use crate::nn::weights::Weights;
 use crate::nn::{self, Act, Ctx};
@@ -112,12 +113,12 @@ const IDLE: [&str; 6] = [
     "model.decoder.embed_positions.",
 ];
 
-fn load(files: &ModelFiles, place: &Place) -> Result<Loaded> {
-    let (model, held) = load_marian(files, place)?;
+fn load(files: &ModelFiles, place: &Place, compute: ComputeType) -> Result<Loaded> {
+    let (model, held) = load_marian(files, place, compute)?;
     Ok(Loaded::new(Stage::Translator(Arc::new(model)), held))
 }
 
-fn load_marian(files: &ModelFiles, place: &Place) -> Result<(Marian, Held)> {
+fn load_marian(files: &ModelFiles, place: &Place, compute: ComputeType) -> Result<(Marian, Held)> {
     let config: Config = files.json("config.json")?;
     let generation: Generation = files.find_json("generation_config.json")?.unwrap_or_default();
     let generation = generation.or(config.generation.clone());
@@ -130,7 +131,7 @@ fn load_marian(files: &ModelFiles, place: &Place) -> Result<(Marian, Held)> {
         return Err(files.corrupt("config.json", "has an impossible vocab_size"));
     }
     let tokenizer = MarianTokenizer::load(files, config.vocab_size, target_vocab)?;
-    let weights = Weights::open(files, place)?;
+    let weights = Weights::open(files, place, compute)?;
     let w = &weights;
 
     let shape = |layers, heads, ffn| -> Result<Shape> {
@@ -149,23 +150,23 @@ fn load_marian(files: &ModelFiles, place: &Place) -> Result<(Marian, Held)> {
     let scale = if config.scale_embedding { (config.d_model as f64).sqrt() } else { 1.0 };
     // Tied tables are stored once, under whichever of their names the exporter liked.
     let shared: &[&'static str] = if config.share_encoder_decoder_embeddings { &["model.shared"] } else { &[] };
-    let head: &[&'static str] = if config.tie_word_embeddings { &["lm_head"] } else { &[] };
+    let tied: &[&'static str] = if config.tie_word_embeddings { &["lm_head"] } else { &[] };
     let stored = |own: &'static str, more: &[&'static str]| {
         let mut names = [own].into_iter().chain(shared.iter().copied()).chain(more.iter().copied());
         names.find(|name| w.at(name).has("weight")).unwrap_or(own)
     };
-    let both = if config.share_encoder_decoder_embeddings { head } else { &[] };
-    let (source_name, target_name) = (stored("model.encoder.embed_tokens", both), stored("model.decoder.embed_tokens", head));
-    let embedding = Embedding::load(&w.at(source_name), config.vocab_size, config.d_model, scale)?;
+    let both = if config.share_encoder_decoder_embeddings { tied } else { &[] };
+    let (source_name, target_name) = (stored("model.encoder.embed_tokens", both), stored("model.decoder.embed_tokens", tied));
+    let embedding = Embedding::vocabulary(&w.at(source_name), config.vocab_size, config.d_model, scale)?;
     // What is one table in the file is one in memory.
     let target = match source_name == target_name {
         true => embedding.clone(),
-        false => Embedding::load(&w.at(target_name), target_vocab, config.d_model, scale)?,
+        false => Embedding::vocabulary(&w.at(target_name), target_vocab, config.d_model, scale)?,
     };
     let bias = w.has("final_logits_bias").then(|| w.values("final_logits_bias", &[1, target_vocab])).transpose()?;
-    let logits = match config.tie_word_embeddings {
-        true => Linear::tied(&target, bias)?,
-        false => Linear::tied(&Embedding::load(&w.at("lm_head"), target_vocab, config.d_model, 1.0)?, bias)?,
+    let head = match config.tie_word_embeddings {
+        true => target.clone(),
+        false => Embedding::vocabulary(&w.at("lm_head"), target_vocab, config.d_model, 1.0)?,
     };
     let token = |id: Option<u32>, name: &str| {
         id.filter(|id| (*id as usize) < target_vocab)
@@ -176,18 +177,16 @@ fn load_marian(files: &ModelFiles, place: &Place) -> Result<(Marian, Held)> {
     }
     let positions = || sinusoids(config.max_position_embeddings, config.d_model);
     let w = w.at("model");
+    let mut info = StageInfo::new(files.name()).languages(tokenizer.from.clone(), tokenizer.to.clone());
+    weights.tell(&mut info);
     let model = Marian {
-        info: StageInfo {
-            revision: files.revision(),
-            device: place.device(),
-            ..StageInfo::new(files.name()).languages(tokenizer.from.clone(), tokenizer.to.clone())
-        },
+        info: StageInfo { revision: files.revision(), ..info },
         start: token(generation.decoder_start_token_id, "decoder_start_token_id")?,
         end: token(generation.eos_token_id, "eos_token_id")?,
         embedding,
         positions: positions()?,
         encoder: Encoder::load(&w.at("encoder"), &enc)?,
-        decoder: Decoder::load(&w.at("decoder"), &dec, target, positions()?, logits)?,
+        decoder: Decoder::load(&w.at("decoder"), &dec, target, positions()?, (&head, bias))?,
         tokenizer,
         place: place.clone(),
         generation,

@@ -21,6 +21,7 @@ use self::config::Config;
 use self::tokenizer::{Tokenizer, Tokens};
 use crate::audio::{Audio, samples_to_time, time_to_samples};
 use crate::backend::{Backend, Loaded, Stage};
+use crate::compute::ComputeType;
 use crate::device::Place;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lang::Lang;
@@ -92,16 +93,17 @@ impl Prior {
     }
 }
 
-fn load(files: &ModelFiles, place: &Place) -> Result<Loaded> {
+fn load(files: &ModelFiles, place: &Place, compute: ComputeType) -> Result<Loaded> {
     let config = Config::read(files)?;
     let tokenizer = Tokenizer::load(files, config.vocab_size)?;
-    let weights = Weights::open(files, place)?;
+    let weights = Weights::open(files, place, compute)?;
     let model = Model::load(&weights, &config)?;
     let mut info = StageInfo::new(files.name());
     // What goes in is written, and what comes out is spoken, in the same language.
     info.from = languages(&tokenizer, files.name());
     info.to = info.from.clone();
     (info.revision, info.device) = (files.revision(), place.device());
+    info.kernels = "candle".into();
     info.speakers = config.num_speakers;
     info.sample_rate = config.sampling_rate;
     let held = weights.finish(&IDLE);

@@ -16,11 +16,12 @@ use serde::Deserialize;
 
 use crate::audio::{Audio, RATES, Span};
 use crate::backend::{Backend, Loaded, Stage};
+use crate::compute::ComputeType;
 use crate::device::{Held, Place};
 use crate::error::{Error, ErrorKind, Result};
 use crate::nn::conv::{Conv1d, ConvSpec};
 use crate::nn::decode::{Hypothesis, Model, Search, generate, sample};
-use crate::nn::layers::{Activation, Embedding, Linear};
+use crate::nn::layers::{Activation, Embedding};
 use crate::nn::mel::LogMel;
 use crate::nn::transformer::{Decoder, Encoder, Session, Shape};
 use crate::nn::weights::Weights;
@@ -108,17 +109,17 @@ struct Whisper {
     batch: usize,
 }
 
-fn load(files: &ModelFiles, place: &Place) -> Result<Loaded> {
-    let (model, held) = load_whisper(files, place)?;
+fn load(files: &ModelFiles, place: &Place, compute: ComputeType) -> Result<Loaded> {
+    let (model, held) = load_whisper(files, place, compute)?;
     Ok(Loaded::new(Stage::Stt(Arc::new(model)), held))
 }
 
-fn load_whisper(files: &ModelFiles, place: &Place) -> Result<(Whisper, Held)> {
+fn load_whisper(files: &ModelFiles, place: &Place, compute: ComputeType) -> Result<(Whisper, Held)> {
     let config: Config = files.json("config.json")?;
     let generation: Generation = files.find_json("generation_config.json")?.unwrap_or_default();
     let pre: Preprocessor = files.json("preprocessor_config.json")?;
     let text = TextDecoder::load(files)?;
-    let weights = Weights::open(files, place)?;
+    let weights = Weights::open(files, place, compute)?;
     let w = weights.at("model");
 
     let samples = pre.n_samples.unwrap_or(pre.chunk_length.saturating_mul(pre.sampling_rate as usize));
@@ -142,10 +143,10 @@ fn load_whisper(files: &ModelFiles, place: &Place) -> Result<(Whisper, Held)> {
     let we = w.at("encoder");
     let wd = w.at("decoder");
     let scale = if config.scale_embedding { (d as f64).sqrt() } else { 1.0 };
-    let embedding = Embedding::load(&wd.at("embed_tokens"), config.vocab_size, d, scale)?;
-    let logits = Linear::tied(&embedding, None)?;
+    let embedding = Embedding::vocabulary(&wd.at("embed_tokens"), config.vocab_size, d, scale)?;
     let mut info = StageInfo::new(files.name()).languages(special.languages.iter().map(|l| l.0).collect::<Vec<_>>(), []);
-    (info.sample_rate, info.device) = (pre.sampling_rate, place.device());
+    info.sample_rate = pre.sampling_rate;
+    weights.tell(&mut info);
     let model = Whisper {
         conv1: Conv1d::load(&we.at("conv1"), ConvSpec::same(config.num_mel_bins, d, 3), true)?,
         conv2: Conv1d::load(&we.at("conv2"), ConvSpec { stride: 2, ..ConvSpec::same(d, d, 3) }, true)?,
@@ -154,9 +155,9 @@ fn load_whisper(files: &ModelFiles, place: &Place) -> Result<(Whisper, Held)> {
         decoder: Decoder::load(
             &wd,
             &dec,
-            embedding,
+            embedding.clone(),
             Embedding::load(&wd.at("embed_positions"), config.max_target_positions, d, 1.0)?,
-            logits,
+            (&embedding, None),
         )?,
         info: StageInfo { revision: files.revision(), ..info },
         place: place.clone(),
@@ -181,8 +182,9 @@ impl Whisper {
 
     /// What the decoder makes of each window before any word.
     fn signs(&self, ctx: &Ctx<'_>, session: &mut Session<'_>, windows: usize) -> Result<Vec<Signs>> {
-        let logits = session.step(ctx, &vec![vec![self.special.start]; windows])?;
-        Ok(logits.iter().map(|l| self.special.signs(l)).collect())
+        let mut logits = Vec::new();
+        session.step(ctx, &vec![vec![self.special.start]; windows], &mut logits)?;
+        Ok(logits.chunks_exact((logits.len() / windows.max(1)).max(1)).map(|l| self.special.signs(l)).collect())
     }
 
     /// What is said in each window of sound.

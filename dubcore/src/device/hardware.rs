@@ -60,6 +60,17 @@ impl Held {
         Ok(())
     }
 
+    /// Takes some bytes for others: what was read has another form now.
+    pub(crate) fn exchange(&mut self, given: u64, taken: u64) -> Result<()> {
+        if taken > given {
+            return self.grow(taken - given);
+        }
+        let less = (given - taken).min(self.bytes);
+        self.place.give(self.what, less);
+        self.bytes -= less;
+        Ok(())
+    }
+
     /// As much more as is asked for, on the same device and for the same purpose.
     pub(crate) fn beside(&self, bytes: u64) -> Result<Self> {
         let mut held = Self::new(&self.place, self.what);
@@ -181,6 +192,10 @@ mod tests {
         let mut other = Held::new(&place, Use::Cache);
         other.grow(5).unwrap();
         assert_eq!((place.memory().weights, place.memory().requests), (1_000 + (20 << 20), 5));
+        held.exchange(600, 100).unwrap();
+        assert_eq!((held.bytes(), place.memory().weights), (500 + (20 << 20), 500 + (20 << 20)));
+        held.exchange(100, 600).unwrap();
+        assert_eq!(place.memory().weights, 1_000 + (20 << 20));
         drop(held);
         assert_eq!((place.memory().weights, place.memory().requests), (0, 5));
         drop(other);

@@ -115,6 +115,7 @@ impl FactoryBuilder {
             runtime::set_threads(n);
         }
         let preferred = env("DUBCORE_DEVICE", "auto, cpu or cuda:N")?;
+        let compute_type = env("DUBCORE_COMPUTE_TYPE", "auto, f32, bf16 or int8")?.unwrap_or_default();
         let threshold = match self.gpu_memory_threshold {
             Some(part) => part,
             None => env("DUBCORE_GPU_MEMORY_THRESHOLD", "a part of a GPU's memory, 0 to 1")?.unwrap_or(THRESHOLD),
@@ -154,7 +155,7 @@ impl FactoryBuilder {
         let (loads, evictions) = (AtomicU64::new(0), AtomicU64::new(0));
         let latencies = std::array::from_fn(|_| Latency::new());
         let live = PerProcess::new();
-        let shared = Arc::new(Shared { policy, names, places, sources, live, latencies, loads, evictions });
+        let shared = Arc::new(Shared { policy, names, places, compute_type, sources, live, latencies, loads, evictions });
         let factory = Factory { shared, results };
         if !preload.is_empty() {
             // Nobody waits for it: who needs one of the models joins its load or begins it.

@@ -4,8 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::{Factory, Lease, LoadMode, LoadOptions};
+use crate::compute::ComputeType;
 use crate::device::Device;
 use crate::error::{Error, ErrorKind, Result};
+use crate::key::ModelKey;
+use crate::nn;
 use crate::source::ModelRef;
 use crate::stage::FellBack;
 
@@ -14,6 +17,8 @@ use crate::stage::FellBack;
 pub(super) struct Id {
     pub(super) model: ModelRef,
     pub(super) device: Device,
+    /// Never [`ComputeType::Auto`].
+    pub(super) compute_type: ComputeType,
 }
 
 /// What to use, in this order.
@@ -32,6 +37,10 @@ impl fmt::Display for Id {
 }
 
 impl Id {
+    pub(super) fn is(&self, key: &ModelKey) -> bool {
+        key.model == self.model && key.device == self.device && key.compute_type == self.compute_type.to_string()
+    }
+
     /// That `other` did this one's work.
     pub(super) fn fell_back(&self, other: &Self, why: &Error) -> FellBack {
         let name = |id: &Self| match self.device == other.device {
@@ -62,11 +71,17 @@ impl Factory {
     /// One model on the devices that may run it, in the order of preference.
     pub(super) fn ids(&self, model: &ModelRef, opts: &LoadOptions) -> Result<Vec<Id>> {
         let model = self.shared.names.resolve(model)?;
-        // Where the host's own run is the host's matter.
-        let device = if self.is_own(&model) { Device::Cpu } else { self.shared.places.resolve(opts.device) };
+        // Where the host's own run, and in what, is the host's matter.
+        let own = self.is_own(&model);
+        let device = if own { Device::Cpu } else { self.shared.places.resolve(opts.device) };
+        let compute_type = match opts.compute_type {
+            _ if own => ComputeType::F32,
+            ComputeType::Auto => nn::settle(self.shared.compute_type),
+            asked => asked,
+        };
         let spare = device != Device::Cpu && opts.mode != LoadMode::Memory;
         let devices = [Some(device), spare.then_some(Device::Cpu)];
-        Ok(devices.into_iter().flatten().map(|device| Id { model: model.clone(), device }).collect())
+        Ok(devices.into_iter().flatten().map(|device| Id { model: model.clone(), device, compute_type }).collect())
     }
 
     pub(super) fn is_own(&self, model: &ModelRef) -> bool {

@@ -51,7 +51,7 @@ impl Translator for Nothing {
 }
 
 fn id(i: usize) -> Id {
-    Id { model: format!("own/{i}").parse().unwrap(), device: Device::Cpu }
+    Id { model: format!("own/{i}").parse().unwrap(), device: Device::Cpu, compute_type: ComputeType::F32 }
 }
 
 fn number(slot: &Slot<Entry>) -> usize {

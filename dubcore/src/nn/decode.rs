@@ -6,12 +6,14 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use super::Ctx;
+use super::cpu::{self, Isa, Peak};
 use crate::error::{Error, Result};
 
 /// What the search asks of a decoder.
 pub(crate) trait Model {
-    /// Feeds each row's new tokens (all rows equally many) and returns its logits for the next one.
-    fn step(&mut self, ctx: &Ctx<'_>, tokens: &[Vec<u32>]) -> Result<Vec<Vec<f32>>>;
+    /// Feeds each row's new tokens (all rows equally many) and makes `logits` those of the next one, `[rows, vocabulary]`:
+    /// the same memory for all steps.
+    fn step(&mut self, ctx: &Ctx<'_>, tokens: &[Vec<u32>], logits: &mut Vec<f32>) -> Result<()>;
 
     /// Row `i` from now on continues what was row `rows[i]`.
     fn select(&mut self, rows: &[usize]) -> Result<()>;
@@ -62,7 +64,12 @@ pub(crate) fn generate(
         return Ok(Vec::new());
     }
     if search.beams <= 1 {
-        let found = one_each(ctx, model, prompts, rules, search, advance, &mut |_, scores| best(scores))?;
+        let isa = Isa::chosen()?;
+        let mut pick = |_, scores: &[f32]| {
+            let top = peak(isa, scores)?;
+            Ok((top.at as u32, top.max - top.log_sum))
+        };
+        let found = one_each(ctx, model, prompts, rules, search, advance, &mut pick)?;
         Ok(found.into_iter().map(|h| vec![h]).collect())
     } else {
         beam(ctx, model, prompts, rules, search, advance)
@@ -80,8 +87,9 @@ pub(crate) fn sample(
     (temperature, rngs): (f64, &mut [ChaCha8Rng]),
     advance: &mut dyn FnMut(usize, usize),
 ) -> Result<Vec<Hypothesis>> {
+    let isa = Isa::chosen()?;
     let mut pick = |row: usize, scores: &[f32]| match rngs.get_mut(row) {
-        Some(rng) => drawn(scores, temperature, rng),
+        Some(rng) => drawn(isa, scores, temperature, rng),
         None => Err(Error::internal("a row has no random numbers")),
     };
     one_each(ctx, model, prompts, rules, search, advance, &mut pick)
@@ -103,16 +111,17 @@ fn one_each(
     let mut done: Vec<Hypothesis> = prompts.iter().map(|_| Hypothesis { tokens: Vec::new(), score: 0.0 }).collect();
     let mut running: Vec<usize> = (0..prompts.len()).collect();
     let mut feed: Vec<Vec<u32>> = prompts.to_vec();
+    let (mut logits, mut stay) = (Vec::new(), Vec::new());
     for step in 0..search.max_new {
         ctx.check()?;
         advance(step, running.len());
-        let logits = model.step(ctx, &feed)?;
-        let mut stay = Vec::new();
+        model.step(ctx, &feed, &mut logits)?;
+        stay.clear();
         feed.clear();
-        for (slot, mut scores) in logits.into_iter().enumerate() {
+        for (slot, scores) in rows_of(&mut logits, running.len()).enumerate() {
             let row = &mut done[running[slot]];
-            rules.apply(&row.tokens, &mut scores);
-            let (token, logprob) = pick(running[slot], &scores)?;
+            rules.apply(&row.tokens, scores);
+            let (token, logprob) = pick(running[slot], scores)?;
             row.tokens.push(token);
             row.score += logprob;
             if token != search.end {
@@ -126,7 +135,7 @@ fn one_each(
         // Rows that ended leave the batch, so that the rest does not pay for them.
         if stay.len() < running.len() {
             model.select(&stay)?;
-            running = stay.into_iter().map(|slot| running[slot]).collect();
+            running = stay.iter().map(|slot| running[*slot]).collect();
         }
     }
     for row in &mut done {
@@ -135,20 +144,19 @@ fn one_each(
     Ok(done)
 }
 
-/// The highest score's token and its log-probability.
-fn best(scores: &[f32]) -> Result<(u32, f32)> {
-    let (at, max) = peak(scores)?;
-    let total: f32 = scores.iter().map(|s| (s - max).exp()).sum();
-    Ok((at as u32, -total.ln()))
+/// Each row's part of `logits`.
+fn rows_of(logits: &mut [f32], rows: usize) -> impl Iterator<Item = &mut [f32]> {
+    let vocabulary = (logits.len() / rows.max(1)).max(1);
+    logits.chunks_exact_mut(vocabulary)
 }
 
 /// A token drawn at `temperature`, and its log-probability at temperature 1, by which tries of different temperatures are
 /// compared.
-fn drawn(scores: &[f32], temperature: f64, rng: &mut ChaCha8Rng) -> Result<(u32, f32)> {
-    let (top, max) = peak(scores)?;
+fn drawn(isa: Isa, scores: &[f32], temperature: f64, rng: &mut ChaCha8Rng) -> Result<(u32, f32)> {
+    let Peak { at, max, log_sum } = peak(isa, scores)?;
     let weight = |s: &f32| (f64::from(s - max) / temperature).exp();
     let mut left = scores.iter().map(weight).sum::<f64>() * rng.random::<f64>();
-    let mut token = top;
+    let mut token = at;
     for (i, s) in scores.iter().enumerate().filter(|(_, s)| **s > f32::NEG_INFINITY) {
         left -= weight(s);
         if left < 0.0 {
@@ -156,22 +164,15 @@ fn drawn(scores: &[f32], temperature: f64, rng: &mut ChaCha8Rng) -> Result<(u32,
             break;
         }
     }
-    let total: f32 = scores.iter().map(|s| (s - max).exp()).sum();
-    Ok((token as u32, scores[token] - max - total.ln()))
+    Ok((token as u32, scores[token] - log_sum))
 }
 
-/// Where the highest score is (the first of equals), and what it is.
-fn peak(scores: &[f32]) -> Result<(usize, f32)> {
-    let (mut at, mut max) = (0, f32::NEG_INFINITY);
-    for (i, s) in scores.iter().enumerate() {
-        if *s > max {
-            (at, max) = (i, *s);
-        }
+/// The highest score, and by what scores are log-probabilities.
+fn peak(isa: Isa, scores: &[f32]) -> Result<Peak> {
+    match cpu::peak(isa, scores) {
+        peak if peak.max.is_finite() && peak.log_sum.is_finite() => Ok(peak),
+        _ => Err(Error::internal("the model's output is not a number, or every token is forbidden")),
     }
-    if !max.is_finite() || scores.iter().any(|s| s.is_nan()) {
-        return Err(Error::internal("the model's output is not a number, or every token is forbidden"));
-    }
-    Ok((at, max))
 }
 
 /// The search's state of one sentence.
@@ -202,16 +203,18 @@ fn beam(
         prompts.iter().map(|_| Sentence { open: vec![(Vec::new(), 0.0)], finished: Vec::new() }).collect();
     let mut running: Vec<usize> = (0..prompts.len()).collect();
     let mut feed: Vec<Vec<u32>> = prompts.to_vec();
+    let (isa, mut all) = (Isa::chosen()?, Vec::new());
     for step in 0..search.max_new {
         ctx.check()?;
         advance(step, running.len());
-        let mut logits = model.step(ctx, &feed)?.into_iter();
+        model.step(ctx, &feed, &mut all)?;
+        let mut logits = rows_of(&mut all, feed.len());
         let (mut select, mut next, mut base) = (Vec::new(), Vec::new(), 0);
         feed.clear();
         for &row in &running {
             let sentence = &mut sentences[row];
             let width = sentence.open.len();
-            let candidates = continuations(&sentence.open, logits.by_ref().take(width), rules, search)?;
+            let candidates = continuations(isa, &sentence.open, logits.by_ref().take(width), rules, search)?;
             if sentence.advance(&candidates, step, search) {
                 next.push(row);
                 select.extend(sentence.origins(&candidates, search).map(|from| base + from));
@@ -229,33 +232,31 @@ fn beam(
 }
 
 /// The `2 * beams` best continuations of a sentence, best first.
-fn continuations(
+fn continuations<'a>(
+    isa: Isa,
     open: &[(Vec<u32>, f32)],
-    logits: impl Iterator<Item = Vec<f32>>,
+    logits: impl Iterator<Item = &'a mut [f32]>,
     rules: &impl Rules,
     search: &Search,
 ) -> Result<Vec<Candidate>> {
     let keep = 2 * search.beams;
     let mut all: Vec<Candidate> = Vec::with_capacity(2 * keep);
-    for (from, ((tokens, sum), mut scores)) in open.iter().zip(logits).enumerate() {
-        let max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let total: f32 = scores.iter().map(|s| (s - max).exp()).sum();
-        if !(max.is_finite() && total.is_finite()) {
-            return Err(Error::internal("the model's output is not a number"));
-        }
-        let log_total = max + total.ln();
-        scores.iter_mut().for_each(|s| *s -= log_total);
-        rules.apply(tokens, &mut scores);
-        // What is below the worst that is kept need not be sorted.
+    for (from, ((tokens, sum), scores)) in open.iter().zip(logits).enumerate() {
+        let log_sum = peak(isa, scores)?.log_sum;
+        scores.iter_mut().for_each(|s| *s -= log_sum);
+        rules.apply(tokens, scores);
+        // What is below the worst that is kept need not be sorted. A sum is rounded, so what is just below is looked at, too.
         let mut bar = if all.len() >= keep { all[keep - 1].sum } else { f32::NEG_INFINITY };
-        for (token, s) in scores.iter().enumerate().filter(|(_, s)| **s > f32::NEG_INFINITY) {
+        let under = |bar: f32| bar - sum - 1e-6 * (bar.abs() + sum.abs());
+        cpu::above(isa, scores, under(bar), |token, s| {
             if sum + s > bar {
                 all.push(Candidate { from, token: token as u32, sum: sum + s });
                 if all.len() >= 4 * keep {
                     bar = prune(&mut all, keep);
                 }
             }
-        }
+            under(bar)
+        });
         prune(&mut all, keep);
     }
     Ok(all)
@@ -359,9 +360,10 @@ mod tests {
     struct Constant(usize);
 
     impl Model for Constant {
-        fn step(&mut self, _: &Ctx<'_>, tokens: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
+        fn step(&mut self, _: &Ctx<'_>, tokens: &[Vec<u32>], logits: &mut Vec<f32>) -> Result<()> {
             assert_eq!(tokens.len(), self.0);
-            Ok(vec![LOGITS.to_vec(); tokens.len()])
+            *logits = LOGITS.repeat(tokens.len());
+            Ok(())
         }
 
         fn select(&mut self, rows: &[usize]) -> Result<()> {

@@ -1,9 +1,14 @@
 //! The small layers: linear, layer norm, embedding, activation functions.
 
+use std::sync::Arc;
+
 use candle_core::cpu::erf::erf_f32;
 use candle_core::{D, Device, Tensor};
 
+use super::cpu::Packed;
 use super::elementwise::{add, map};
+use super::engine::Engine;
+use super::rows::with_values;
 use super::weights::Weights;
 use super::{Act, Ctx, cpu};
 use crate::error::{Error, ErrorKind, Result};
@@ -22,14 +27,9 @@ impl Linear {
     }
 
     /// A projection that shares its weight with an embedding.
-    pub(crate) fn tied(embedding: &Embedding, bias: Option<Vec<f32>>) -> Result<Self> {
+    pub(in crate::nn) fn tied(embedding: &Embedding, bias: Option<Vec<f32>>) -> Result<Self> {
         let bias = bias.map(|b| Tensor::new(b, &Device::Cpu)).transpose()?;
-        Ok(Self { weight: embedding.table.clone(), bias })
-    }
-
-    /// Weight `[output, input]` and bias.
-    pub(in crate::nn) fn parts(&self) -> (&Tensor, Option<&Tensor>) {
-        (&self.weight, self.bias.as_ref())
+        Ok(Self { weight: embedding.tensor()?.clone(), bias })
     }
 
     pub(in crate::nn) fn outputs(&self) -> Result<usize> {
@@ -73,44 +73,112 @@ impl LayerNorm {
 /// A table of vectors, looked up by token. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Embedding {
-    table: Tensor,
+    table: Table,
+    /// Tokens and channels.
+    size: (usize, usize),
     scale: f64,
+}
+
+#[derive(Clone)]
+enum Table {
+    Plain(Tensor),
+    /// As the product wants it that makes logits of it. Vectors are read out of it: exactly what went in as f32, else as it
+    /// was rounded, so that there is one copy of what may be a third of a model.
+    Packed(Arc<Packed>),
 }
 
 impl Embedding {
     /// Reads `weight` `[tokens, channels]`; each vector is multiplied by `scale` when looked up.
     pub(crate) fn load(w: &Weights, tokens: usize, channels: usize, scale: f64) -> Result<Self> {
-        Ok(Self { table: w.tensor("weight", &[tokens, channels])?, scale })
+        let table = Table::Plain(w.tensor("weight", &[tokens, channels])?);
+        Ok(Self { table, size: (tokens, channels), scale })
+    }
+
+    /// As [`Embedding::load`], for a table of which a decoder makes its logits, too.
+    pub(crate) fn vocabulary(w: &Weights, tokens: usize, channels: usize, scale: f64) -> Result<Self> {
+        let Engine::Cpu(isa, format) = w.engine() else { return Self::load(w, tokens, channels, scale) };
+        let size = (tokens, channels);
+        let values = w.values("weight", &[tokens, channels])?;
+        let packed = Packed::linear(isa, format, &values, None, size);
+        w.packed(&packed, values.len())?;
+        Ok(Self { table: Table::Packed(Arc::new(packed)), size, scale })
     }
 
     /// A table that is computed, not read, `[rows, channels]`.
     pub(crate) fn from_values(values: Vec<f32>, rows: usize, channels: usize) -> Result<Self> {
-        Ok(Self { table: Tensor::from_vec(values, (rows, channels), &Device::Cpu)?, scale: 1.0 })
+        let table = Table::Plain(Tensor::from_vec(values, (rows, channels), &Device::Cpu)?);
+        Ok(Self { table, size: (rows, channels), scale: 1.0 })
+    }
+
+    fn tensor(&self) -> Result<&Tensor> {
+        match &self.table {
+            Table::Plain(table) => Ok(table),
+            Table::Packed(_) => Err(Error::internal("a packed table is no tensor")),
+        }
+    }
+
+    /// The table of a [`Embedding::vocabulary`] as the kernels have it.
+    pub(in crate::nn) fn packed(&self) -> Result<&Packed> {
+        match &self.table {
+            Table::Packed(table) => Ok(table),
+            Table::Plain(_) => Err(Error::internal("a table of logits was not packed")),
+        }
     }
 
     /// The vectors of rows of tokens, all rows equally long.
     pub(crate) fn lookup(&self, rows: &[impl AsRef<[u32]>]) -> Result<Act> {
         let width = rows.first().map_or(0, |r| r.as_ref().len());
-        let tokens: Vec<u32> = rows.iter().flat_map(|r| r.as_ref().iter().copied()).collect();
-        let known = self.table.dim(0)?;
-        if let Some(bad) = tokens.iter().find(|t| **t as usize >= known) {
+        let mut x = vec![0.0; rows.len() * width * self.size.1];
+        self.lookup_into(rows, &mut x)?;
+        Act::new(x, (rows.len(), width, self.size.1))
+    }
+
+    /// As [`Embedding::lookup`], `[rows, time, channels]`.
+    pub(in crate::nn) fn lookup_into(&self, rows: &[impl AsRef<[u32]>], x: &mut [f32]) -> Result<()> {
+        let (known, channels) = self.size;
+        let tokens = rows.iter().flat_map(|r| r.as_ref());
+        debug_assert_eq!(tokens.clone().count() * channels, x.len());
+        if let Some(bad) = tokens.clone().find(|t| **t as usize >= known) {
             return Err(Error::internal(format!("token {bad} is outside the vocabulary of {known}")));
         }
-        let tokens = Tensor::from_vec(tokens, rows.len() * width, &Device::Cpu)?;
-        let x = self.table.index_select(&tokens, 0)?.reshape((rows.len(), width, ()))?;
-        Ok(Act(if self.scale == 1.0 { x } else { (x * self.scale)? }))
+        let each = tokens.zip(x.chunks_exact_mut(channels.max(1)));
+        match &self.table {
+            Table::Plain(table) => with_values(table, |table| {
+                each.for_each(|(token, x)| x.copy_from_slice(&table[*token as usize * channels..][..channels]));
+            })?,
+            Table::Packed(table) => each.for_each(|(token, x)| table.row(*token as usize, x)),
+        }
+        if self.scale != 1.0 {
+            x.iter_mut().for_each(|v| *v *= self.scale as f32);
+        }
+        Ok(())
     }
 
     /// `x` plus the rows `from..` of the table: position embeddings.
     pub(crate) fn add_positions(&self, x: &Act, from: usize) -> Result<Act> {
         let (_, t, _) = x.shape()?;
-        if from + t > self.table.dim(0)? {
-            return Err(Error::new(
-                ErrorKind::LimitExceeded,
-                format!("{} positions exceed the model's {}", from + t, self.table.dim(0)?),
-            ));
+        self.check_positions(from + t)?;
+        Ok(Act(add(&x.0, &self.tensor()?.narrow(0, from, t)?)?))
+    }
+
+    /// As [`Embedding::add_positions`], to `x` `[rows, time, channels]` in place.
+    pub(in crate::nn) fn add_positions_to(&self, x: &mut [f32], time: usize, from: usize) -> Result<()> {
+        self.check_positions(from + time)?;
+        let channels = self.size.1;
+        with_values(self.tensor()?, |table| {
+            let positions = &table[from * channels..][..time * channels];
+            for row in x.chunks_exact_mut((time * channels).max(1)) {
+                row.iter_mut().zip(positions).for_each(|(x, p)| *x += p);
+            }
+        })
+    }
+
+    fn check_positions(&self, wanted: usize) -> Result<()> {
+        let most = self.size.0;
+        match wanted <= most {
+            true => Ok(()),
+            false => Err(Error::new(ErrorKind::LimitExceeded, format!("{wanted} positions exceed the model's {most}"))),
         }
-        Ok(Act(add(&x.0, &self.table.narrow(0, from, t)?)?))
     }
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod cpu;
 pub(crate) mod decode;
 pub(crate) mod duration;
 mod elementwise;
+mod engine;
 pub(crate) mod flow;
 pub(crate) mod hifigan;
 pub(crate) mod layers;
@@ -25,6 +26,8 @@ pub(crate) mod weights;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use candle_core::{Device, Tensor};
+
+pub(crate) use engine::settle;
 
 use crate::device::{Held, Place, Use};
 use crate::error::{Error, ErrorKind, Result};

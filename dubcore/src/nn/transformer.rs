@@ -7,9 +7,9 @@
 mod candle;
 mod cpu;
 
-use super::cpu::{Format, Isa};
 use super::decode::Model;
-use super::layers::{Activation, Embedding, Linear};
+use super::engine::Engine;
+use super::layers::{Activation, Embedding};
 use super::weights::Weights;
 use super::{Act, Ctx};
 use crate::error::{Error, ErrorKind, Result};
@@ -58,22 +58,6 @@ impl Shape {
 
 const EPS: f64 = 1e-5;
 
-/// What computes, and in which numbers.
-#[derive(Clone, Copy, Debug)]
-enum Engine {
-    Candle,
-    Cpu(Isa, Format),
-}
-
-impl Engine {
-    fn chosen() -> Result<Self> {
-        match std::env::var("DUBCORE_CPU_ISA") {
-            Ok(name) if name == "candle" => Ok(Self::Candle),
-            _ => Ok(Self::Cpu(Isa::chosen()?, Format::F32)),
-        }
-    }
-}
-
 /// How many positions of each row of a batch are not padding.
 pub(crate) struct Padding(Vec<usize>);
 
@@ -93,12 +77,8 @@ pub(crate) enum Encoder {
 impl Encoder {
     /// Reads `layers.N` and, where layers are normalised first, `layer_norm`.
     pub(crate) fn load(w: &Weights, s: &Shape) -> Result<Self> {
-        Self::load_on(Engine::chosen()?, w, s)
-    }
-
-    fn load_on(engine: Engine, w: &Weights, s: &Shape) -> Result<Self> {
         s.check()?;
-        Ok(match engine {
+        Ok(match w.engine() {
             Engine::Candle => Self::Candle(candle::Encoder::load(w, s)?),
             Engine::Cpu(isa, format) => Self::Cpu(cpu::Encoder::load(isa, format, w, s)?),
         })
@@ -120,21 +100,19 @@ pub(crate) enum Decoder {
 }
 
 impl Decoder {
-    /// Reads `layers.N` and, where layers are normalised first, `layer_norm`; what goes in and out is given.
-    pub(crate) fn load(w: &Weights, s: &Shape, embedding: Embedding, positions: Embedding, logits: Linear) -> Result<Self> {
-        Self::load_on(Engine::chosen()?, w, s, (embedding, positions, logits))
-    }
-
-    fn load_on(
-        engine: Engine,
+    /// Reads `layers.N` and, where layers are normalised first, `layer_norm`; what goes in is given, and the vocabulary whose
+    /// product the logits are, with a bias.
+    pub(crate) fn load(
         w: &Weights,
         s: &Shape,
-        (embedding, positions, logits): (Embedding, Embedding, Linear),
+        embedding: Embedding,
+        positions: Embedding,
+        head: (&Embedding, Option<Vec<f32>>),
     ) -> Result<Self> {
         s.check()?;
-        Ok(match engine {
-            Engine::Candle => Self::Candle(candle::Decoder::load(w, s, embedding, positions, logits)?),
-            Engine::Cpu(isa, format) => Self::Cpu(cpu::Decoder::load((isa, format), w, s, embedding, positions, &logits)?),
+        Ok(match w.engine() {
+            Engine::Candle => Self::Candle(candle::Decoder::load(w, s, embedding, positions, head)?),
+            Engine::Cpu(isa, format) => Self::Cpu(cpu::Decoder::load((isa, format), w, s, embedding, positions, head)?),
         })
     }
 
@@ -174,10 +152,10 @@ impl Session<'_> {
 }
 
 impl Model for Session<'_> {
-    fn step(&mut self, ctx: &Ctx<'_>, tokens: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
+    fn step(&mut self, ctx: &Ctx<'_>, tokens: &[Vec<u32>], logits: &mut Vec<f32>) -> Result<()> {
         match self {
-            Self::Candle(session) => session.step(ctx, tokens),
-            Self::Cpu(session) => session.step(ctx, tokens),
+            Self::Candle(session) => session.step(ctx, tokens, logits),
+            Self::Cpu(session) => session.step(ctx, tokens, logits),
         }
     }
 

@@ -15,11 +15,15 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor};
 use safetensors::tensor::TensorInfo;
 
+use crate::compute::ComputeType;
 use crate::device::{Held, Place, Use};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::ModelFiles;
+use crate::stage::StageInfo;
 use crate::sync::Mutex;
 
+use super::cpu::Packed;
+use super::engine::Engine;
 use file::TensorFile;
 
 const SINGLE: &str = "model.safetensors";
@@ -37,27 +41,29 @@ struct Tensors {
     name: String,
     files: Vec<TensorFile>,
     place: Place,
+    engine: Engine,
     /// Empty once the layers have it.
     taken: Mutex<Taken>,
 }
 
 struct Taken {
     names: BTreeSet<String>,
-    /// As f32; a tensor that was asked for twice counts twice.
+    /// A tensor that was asked for twice counts twice: as f32, or what it takes when it is packed.
     held: Held,
 }
 
 impl Weights {
-    /// The weights of a model, for a device: `model.safetensors` if there is one, as in transformers, else the files of the
-    /// index.
+    /// The weights of a model, for a device and an arithmetic: `model.safetensors` if there is one, as in transformers, else
+    /// the files of the index.
     ///
     /// # Errors
     /// `ModelNotFound` where a file is missing, `ModelCorrupt` where files are damaged or do not belong together, both
-    /// naming the file and, where there is one, the tensor.
-    pub(crate) fn open(files: &ModelFiles, place: &Place) -> Result<Self> {
+    /// naming the file and, where there is one, the tensor; as for [`Engine::of`].
+    pub(crate) fn open(files: &ModelFiles, place: &Place, compute: ComputeType) -> Result<Self> {
+        let on = (place, Engine::of(compute)?);
         let called = |file: &str| format!("{file} of model {}", files.name());
         if let Some(blob) = files.open(SINGLE)? {
-            return Ok(Self::new(called(SINGLE), vec![TensorFile::open(called(SINGLE), blob)?], place));
+            return Self::new(called(SINGLE), vec![TensorFile::open(called(SINGLE), blob)?], on);
         }
         let Some(shards) = index::read(files)? else { return Err(nowhere(files)) };
         let mut opened: Vec<TensorFile> = Vec::new();
@@ -87,14 +93,15 @@ impl Weights {
             }
             opened.push(shard);
         }
-        Ok(Self::new(called(index::FILE), opened, place))
+        Self::new(called(index::FILE), opened, on)
     }
 
     /// The weights in one file; `name` is the file as error messages call it.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn parse(name: impl Into<String>, bytes: std::borrow::Cow<'static, [u8]>) -> Result<Self> {
         let name = name.into();
-        Ok(Self::new(name.clone(), vec![TensorFile::open(name, crate::source::Blob::bytes(bytes))?], crate::device::cpu()))
+        let on = (crate::device::cpu(), Engine::of(ComputeType::F32)?);
+        Self::new(name.clone(), vec![TensorFile::open(name, crate::source::Blob::bytes(bytes))?], on)
     }
 
     /// The names and shapes of all tensors.
@@ -107,9 +114,23 @@ impl Weights {
         self.all.files.iter().flat_map(of).collect()
     }
 
-    fn new(name: String, files: Vec<TensorFile>, place: &Place) -> Self {
-        let taken = Taken { names: BTreeSet::new(), held: Held::new(place, Use::Weights) };
-        Self { all: Arc::new(Tensors { name, files, place: place.clone(), taken: Mutex::new(taken) }), prefix: String::new() }
+    fn new(name: String, files: Vec<TensorFile>, (place, engine): (&Place, Engine)) -> Result<Self> {
+        let place = place.clone();
+        let taken = Mutex::new(Taken { names: BTreeSet::new(), held: Held::new(&place, Use::Weights) });
+        Ok(Self { all: Arc::new(Tensors { name, files, place, engine, taken }), prefix: String::new() })
+    }
+
+    /// The same tensors for another engine.
+    #[cfg(test)]
+    pub(in crate::nn) fn on(self, engine: Engine) -> Self {
+        let mut all = Arc::into_inner(self.all).expect("nobody else has them");
+        all.engine = engine;
+        Self { all: Arc::new(all), prefix: self.prefix }
+    }
+
+    /// What is to compute with them.
+    pub(in crate::nn) fn engine(&self) -> Engine {
+        self.all.engine
     }
 
     /// The tensors whose names begin with this prefix, `name` and a dot.
@@ -141,9 +162,16 @@ impl Weights {
         Ok(values)
     }
 
-    /// Counts so many floats more to the layers' memory: for a tensor that is kept twice.
-    pub(in crate::nn) fn hold(&self, floats: usize) -> Result<()> {
-        self.all.taken.lock().held.grow(4 * floats as u64)
+    /// So many of the values that were read are kept in this form alone: it counts for them.
+    pub(in crate::nn) fn packed(&self, packed: &Packed, values: usize) -> Result<()> {
+        self.all.taken.lock().held.exchange(4 * values as u64, packed.bytes() as u64)
+    }
+
+    /// Says where the model runs, in what, and by what.
+    pub(crate) fn tell(&self, info: &mut StageInfo) {
+        info.device = self.all.place.device();
+        info.compute_type = self.all.engine.compute_type().to_string();
+        info.kernels = self.all.engine.kernels().into();
     }
 
     pub(in crate::nn) fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {

@@ -8,7 +8,7 @@ use crate::nn::sentencepiece::SentencePiece;
 use crate::source::ModelRef;
 
 fn model(dir: &std::path::Path) -> Marian {
-    load_marian(&ModelFiles::locate(&ModelRef::directory(dir)).unwrap(), cpu()).unwrap().0
+    load_marian(&ModelFiles::locate(&ModelRef::directory(dir)).unwrap(), cpu(), ComputeType::F32).unwrap().0
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn texts_go_end_to_end() {
 
 #[test]
 fn the_micro_model_translates_as_in_python() {
-    let model = load_marian(&ModelFiles::locate(&"micro/mt-en-es".parse().unwrap()).unwrap(), cpu()).unwrap().0;
+    let model = load_marian(&ModelFiles::locate(&"micro/mt-en-es".parse().unwrap()).unwrap(), cpu(), ComputeType::F32).unwrap().0;
     let want: serde_json::Value = serde_json::from_slice(&std::fs::read(fixture("micro/mt-en-es.json")).unwrap()).unwrap();
     let sentences = want["sentences"].as_array().unwrap();
     assert!(sentences.len() >= 10);
@@ -113,7 +113,7 @@ fn the_micro_model_translates_as_in_python() {
 
 #[test]
 fn one_bad_text_does_not_lose_the_others() {
-    let model = load_marian(&ModelFiles::locate(&"micro/mt-en-es".parse().unwrap()).unwrap(), cpu()).unwrap().0;
+    let model = load_marian(&ModelFiles::locate(&"micro/mt-en-es".parse().unwrap()).unwrap(), cpu(), ComputeType::F32).unwrap().0;
     let long = "word ".repeat(2_000);
     let opts = TranslateOptions::new(Lang::EN, Lang::ES);
     let found = model.translate(&["Good morning.", &long, "", "I am hungry."], &opts, &Job::new());

@@ -17,13 +17,13 @@ fn files(dir: &Path) -> ModelFiles {
 fn open(files: &ModelFiles) -> Result<Vits> {
     let config = Config::read(files)?;
     let tokenizer = Tokenizer::load(files, config.vocab_size)?;
-    let weights = Weights::open(files, cpu())?;
+    let weights = Weights::open(files, cpu(), ComputeType::F32)?;
     let model = Model::load(&weights, &config)?;
     Ok(Vits { info: StageInfo::new("test"), place: cpu().clone(), tokenizer, config, model })
 }
 
 fn micro() -> Arc<dyn Tts> {
-    match backend::load(&ModelFiles::locate(&"micro/tts-es".parse().unwrap()).unwrap(), cpu(), &[BACKEND]).unwrap().stage {
+    match backend::load(&ModelFiles::locate(&"micro/tts-es".parse().unwrap()).unwrap(), cpu(), ComputeType::F32, &[BACKEND]).unwrap().stage {
         Stage::Tts(voice) => voice,
         _ => panic!("not a voice"),
     }
@@ -166,7 +166,7 @@ fn pieces_of_sound_equal_the_whole() {
 }
 
 fn voice(dir: &Path) -> Arc<dyn Tts> {
-    match backend::load(&files(dir), cpu(), &[BACKEND]).unwrap().stage {
+    match backend::load(&files(dir), cpu(), ComputeType::F32, &[BACKEND]).unwrap().stage {
         Stage::Tts(voice) => voice,
         _ => panic!("not a voice"),
     }
@@ -182,7 +182,7 @@ fn altered(file: &str, change: impl FnOnce(&mut Value)) -> Result<Loaded> {
     let mut value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     change(&mut value);
     std::fs::write(&path, value.to_string()).unwrap();
-    backend::load(&files(dir.path()), cpu(), &[BACKEND])
+    backend::load(&files(dir.path()), cpu(), ComputeType::F32, &[BACKEND])
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::lang::Lang;
 use crate::stage::{Fallback, StageInfo, SttOptions, Task, TranslateOptions, TtsOptions};
 
 /// Raised when results would come out differently from the same inputs.
-const GENERATION: u64 = 2;
+const GENERATION: u64 = 3;
 
 /// The address of a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -163,10 +163,10 @@ impl Keyed for Audio {
     }
 }
 
-/// Which model, to the bit, and the arithmetic. Where it runs is part of it: other kernels round otherwise.
+/// Which model, to the bit, and the arithmetic. Where it runs, and by what, is part of it: other kernels round otherwise.
 impl Keyed for StageInfo {
     fn feed(&self, hash: &mut Hash) {
-        (&self.model, &self.revision, self.device.to_string(), &self.compute_type).feed(hash);
+        (&self.model, &self.revision, self.device.to_string(), &self.compute_type, &self.kernels).feed(hash);
     }
 }
 

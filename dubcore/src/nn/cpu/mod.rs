@@ -19,7 +19,7 @@ pub(crate) use arena::Arena;
 pub(crate) use attention::{KvCache, Queries, Seen, UNSEEN};
 pub(crate) use conv::{Conv, ConvTranspose};
 pub(crate) use gemm::{Act, End};
-pub(crate) use norm::{LayerNorm, peak};
+pub(crate) use norm::{LayerNorm, Peak, above, peak};
 pub(crate) use pack::{Format, Packed, Shape};
 pub(crate) use simd::Isa;
 pub(crate) use team::Team;

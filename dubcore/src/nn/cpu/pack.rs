@@ -5,6 +5,8 @@
 //! load gives 32-bit *words*: an f32, two bf16 of neighbouring inputs, or four int8, as the dot-product instructions want
 //! them. A convolution has the inputs of one tap after the other.
 
+use std::sync::Arc;
+
 use super::arena::Buffer;
 use super::simd::{Isa, bf16};
 
@@ -44,13 +46,14 @@ pub(crate) struct Shape {
     pub(crate) taps: usize,
 }
 
-/// Packed weights and bias. Clones are copies.
+/// Packed weights and bias. Clones share the weights.
+#[derive(Clone)]
 pub(crate) struct Packed {
     pub(super) isa: Isa,
     pub(super) format: Format,
     pub(super) shape: Shape,
     /// Panel by panel, `[taps, words, width]`. What is beyond the outputs is zero.
-    panels: Buffer,
+    panels: Arc<Buffer>,
     /// By output; zero where there is none, and beyond the outputs.
     bias: Buffer,
     /// By output, for int8: what a whole number stands for, and -128 times the sum of its weights, because inputs are stored
@@ -72,23 +75,13 @@ impl Packed {
         let Shape { outputs, channels, taps } = shape;
         let (words, padded) = (format.words(channels), outputs.next_multiple_of(width));
         let int8 = if format == Format::Int8 { padded } else { 0 };
-        let mut packed = Self {
-            isa,
-            format,
-            shape,
-            panels: Buffer::new::<u32>(padded * taps * words),
-            bias: Buffer::new::<f32>(padded),
-            scale: Buffer::new::<f32>(int8),
-            offset: Buffer::new::<f32>(int8),
-        };
-        if let Some(bias) = bias {
-            packed.bias.as_mut()[..outputs].copy_from_slice(bias);
-        }
+        let mut panels = Buffer::new::<u32>(padded * taps * words);
+        let (mut scales, mut offsets) = (Buffer::new::<f32>(int8), Buffer::new::<f32>(int8));
         let mut weights = vec![0.0; taps * channels];
         for output in 0..outputs {
             row(output, &mut weights);
             let (panel, column) = (output / width, output % width);
-            let to = &mut packed.panels.as_mut::<u32>()[panel * taps * words * width..][..taps * words * width];
+            let to = &mut panels.as_mut::<u32>()[panel * taps * words * width..][..taps * words * width];
             let to = to[column..].iter_mut().step_by(width);
             match format {
                 Format::F32 => to.zip(&weights).for_each(|(to, w)| *to = w.to_bits()),
@@ -107,12 +100,45 @@ impl Packed {
                         }
                         *to = u32::from_le_bytes(bytes);
                     }
-                    packed.scale.as_mut()[output] = scale;
-                    packed.offset.as_mut()[output] = -128.0 * sum as f32;
+                    scales.as_mut()[output] = scale;
+                    offsets.as_mut()[output] = -128.0 * sum as f32;
                 }
             }
         }
+        let (panels, none) = (Arc::new(panels), Buffer::new::<f32>(padded));
+        let packed = Self { isa, format, shape, panels, bias: none, scale: scales, offset: offsets };
+        match bias {
+            Some(bias) => packed.with_bias(bias),
+            None => packed,
+        }
+    }
+
+    /// The same weights with another bias.
+    pub(crate) fn with_bias(&self, bias: &[f32]) -> Self {
+        let mut packed = self.clone();
+        packed.bias.as_mut()[..self.shape.outputs].copy_from_slice(bias);
         packed
+    }
+
+    /// The weights of an output of a linear layer, as they were rounded.
+    pub(crate) fn row(&self, output: usize, to: &mut [f32]) {
+        let width = self.width();
+        assert!(self.shape.taps == 1 && output < self.shape.outputs && to.len() == self.shape.channels);
+        let from = &self.panels()[output / width * self.panel_words() + output % width..];
+        let words = from.iter().step_by(width);
+        match self.format {
+            Format::F32 => to.iter_mut().zip(words).for_each(|(to, word)| *to = f32::from_bits(*word)),
+            Format::Bf16 => to.chunks_mut(2).zip(words).for_each(|(to, word)| {
+                let both = [word << 16, word & 0xffff_0000].map(f32::from_bits);
+                to.copy_from_slice(&both[..to.len()]);
+            }),
+            Format::Int8 => {
+                let scale = self.scale()[output];
+                to.chunks_mut(4).zip(words).for_each(|(to, word)| {
+                    to.iter_mut().zip(word.to_le_bytes()).for_each(|(to, byte)| *to = f32::from(byte as i8) * scale);
+                });
+            }
+        }
     }
 
     /// Weights `[outputs, inputs]` of a linear layer.
@@ -134,7 +160,7 @@ impl Packed {
 
     /// Bytes that it takes.
     pub(crate) fn bytes(&self) -> usize {
-        [&self.panels, &self.bias, &self.scale, &self.offset].into_iter().map(Buffer::bytes).sum()
+        [&*self.panels, &self.bias, &self.scale, &self.offset].into_iter().map(Buffer::bytes).sum()
     }
 
     /// Outputs of a panel.

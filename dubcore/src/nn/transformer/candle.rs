@@ -9,6 +9,7 @@ use crate::device::{Held, Use};
 use crate::error::Result;
 use crate::nn::elementwise::add;
 use crate::nn::layers::{Activation, Embedding, LayerNorm, Linear, softmax};
+use crate::nn::rows::with_values;
 use crate::nn::weights::Weights;
 use crate::nn::{Act, Ctx};
 
@@ -172,7 +173,13 @@ pub(crate) struct Decoder {
 }
 
 impl Decoder {
-    pub(super) fn load(w: &Weights, s: &Shape, embedding: Embedding, positions: Embedding, logits: Linear) -> Result<Self> {
+    pub(super) fn load(
+        w: &Weights,
+        s: &Shape,
+        embedding: Embedding,
+        positions: Embedding,
+        (head, bias): (&Embedding, Option<Vec<f32>>),
+    ) -> Result<Self> {
         let layer = |i| {
             let w = w.at("layers").at(i);
             let norm = |name| LayerNorm::load(&w.at(name), s.width, EPS);
@@ -191,7 +198,7 @@ impl Decoder {
             positions,
             layers: (0..s.layers).map(layer).collect::<Result<_>>()?,
             last_norm: s.norm_first.then(|| LayerNorm::load(&w.at("layer_norm"), s.width, EPS)).transpose()?,
-            logits,
+            logits: Linear::tied(head, bias)?,
         })
     }
 
@@ -279,11 +286,14 @@ impl Session<'_> {
         Ok(Act(self.decoder.logits.apply(&self.hidden(ctx, tokens)?)?))
     }
 
-    pub(super) fn step(&mut self, ctx: &Ctx<'_>, tokens: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
+    pub(super) fn step(&mut self, ctx: &Ctx<'_>, tokens: &[Vec<u32>], logits: &mut Vec<f32>) -> Result<()> {
         let x = self.hidden(ctx, tokens)?;
         let last = x.narrow(1, x.dim(1)? - 1, 1)?.contiguous()?;
         let _held = ctx.take(Use::Workspace, tokens.len() * self.decoder.logits.outputs()?)?;
-        Ok(self.decoder.logits.apply(&last)?.squeeze(1)?.to_vec2()?)
+        with_values(&self.decoder.logits.apply(&last)?, |all| {
+            logits.clear();
+            logits.extend_from_slice(all);
+        })
     }
 
     pub(super) fn select(&mut self, rows: &[usize]) -> Result<()> {

@@ -7,13 +7,15 @@ use super::{EPS, Shape};
 use crate::device::{Held, Use};
 use crate::error::Result;
 use crate::nn::cpu::{Act as Fused, Cpu, End, Format, Isa, KvCache, LayerNorm, Packed, Queries, Rows, Seen, Tile, UNSEEN};
-use crate::nn::layers::{Embedding, Linear};
-use crate::nn::rows::with_values;
+use crate::nn::layers::Embedding;
 use crate::nn::weights::Weights;
 use crate::nn::{Act, Ctx};
 
 const SET: End = End { act: Fused::None, add: false };
 const ADD: End = End { act: Fused::None, add: true };
+
+/// The weight `[outputs, inputs]` and the bias of a linear layer.
+type Plain = (Vec<f32>, Option<Vec<f32>>);
 
 /// Reads layers into packed weights.
 struct Reader<'a> {
@@ -23,33 +25,36 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// The weight `[outputs, inputs]` and the bias of a linear layer.
-    fn linear(&self, w: &Weights, outputs: usize, inputs: usize, bias: bool) -> Result<(Vec<f32>, Vec<f32>)> {
-        let bias = if bias { w.values("bias", &[outputs])? } else { vec![0.0; outputs] };
+    fn linear(&self, w: &Weights, outputs: usize, inputs: usize, bias: bool) -> Result<Plain> {
+        let bias = if bias { Some(w.values("bias", &[outputs])?) } else { None };
         Ok((w.values("weight", &[outputs, inputs])?, bias))
     }
 
     /// Several linear layers of one input as one.
-    fn pack(&self, parts: Vec<(Vec<f32>, Vec<f32>)>, inputs: usize) -> Packed {
+    fn pack(&self, w: &Weights, parts: Vec<Plain>, inputs: usize) -> Result<Packed> {
         let (weights, biases): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
-        let (weights, biases) = (weights.concat(), biases.concat());
-        Packed::linear(self.isa, self.format, &weights, Some(&biases), (biases.len(), inputs))
+        let read = biases.iter().flatten().chain(&weights).map(Vec::len).sum();
+        let of_part = weights.iter().zip(biases);
+        let biases: Vec<f32> = of_part.flat_map(|(w, b)| b.unwrap_or_else(|| vec![0.0; w.len() / inputs])).collect();
+        let packed = Packed::linear(self.isa, self.format, &weights.concat(), Some(&biases), (biases.len(), inputs));
+        w.packed(&packed, read)?;
+        Ok(packed)
     }
 
     /// A projection of an attention. That of queries includes the scale of the scores.
-    fn project(&self, w: &Weights, name: &str) -> Result<(Vec<f32>, Vec<f32>)> {
+    fn project(&self, w: &Weights, name: &str) -> Result<Plain> {
         let width = self.shape.width;
         let (mut weight, mut bias) = self.linear(&w.at(name), width, width, name != "k_proj" || self.shape.key_bias)?;
         if name == "q_proj" {
             let scale = ((width / self.shape.heads) as f32).powf(-0.5);
-            weight.iter_mut().chain(&mut bias).for_each(|v| *v *= scale);
+            weight.iter_mut().chain(bias.iter_mut().flatten()).for_each(|v| *v *= scale);
         }
         Ok((weight, bias))
     }
 
     fn projections(&self, w: &Weights, names: &[&str]) -> Result<Packed> {
         let parts = names.iter().map(|name| self.project(w, name)).collect::<Result<_>>()?;
-        Ok(self.pack(parts, self.shape.width))
+        self.pack(w, parts, self.shape.width)
     }
 
     fn norm(&self, w: &Weights) -> Result<LayerNorm> {
@@ -69,8 +74,8 @@ impl Reader<'_> {
 
     fn feed_forward(&self, w: &Weights) -> Result<FeedForward> {
         let (width, ffn) = (self.shape.width, self.shape.ffn);
-        let up = self.pack(vec![self.linear(&w.at("fc1"), ffn, width, true)?], width);
-        let down = self.pack(vec![self.linear(&w.at("fc2"), width, ffn, true)?], ffn);
+        let up = self.pack(w, vec![self.linear(&w.at("fc1"), ffn, width, true)?], width)?;
+        let down = self.pack(w, vec![self.linear(&w.at("fc2"), width, ffn, true)?], ffn)?;
         Ok(FeedForward { norm: self.norm(&w.at("final_layer_norm"))?, up, down })
     }
 }
@@ -217,7 +222,7 @@ impl Decoder {
         shape: &Shape,
         embedding: Embedding,
         positions: Embedding,
-        logits: &Linear,
+        (head, bias): (&Embedding, Option<Vec<f32>>),
     ) -> Result<Self> {
         let reader = Reader { isa, format, shape };
         let layer = |i| {
@@ -234,11 +239,7 @@ impl Decoder {
                 ffn: reader.feed_forward(&w)?,
             })
         };
-        let (weight, bias) = logits.parts();
-        let size = weight.dims2()?;
-        // The embedding keeps its own copy of a table that both share.
-        w.hold(size.0 * size.1)?;
-        let bias = bias.map(|b| b.to_vec1::<f32>()).transpose()?;
+        let table = head.packed()?;
         Ok(Self {
             isa,
             format,
@@ -247,7 +248,7 @@ impl Decoder {
             positions,
             layers: (0..shape.layers).map(layer).collect::<Result<_>>()?,
             last_norm: reader.last_norm(w)?,
-            logits: with_values(weight, |v| Packed::linear(isa, format, v, bias.as_deref(), size))?,
+            logits: bias.map_or_else(|| table.clone(), |bias| table.with_bias(&bias)),
         })
     }
 
@@ -280,6 +281,7 @@ impl Decoder {
             len: 0,
             rows: Vec::new(),
             paths: Vec::new(),
+            x: Vec::new(),
             _held: held,
         };
         session.restart(&(0..rows).collect::<Vec<_>>())?;
@@ -301,6 +303,8 @@ pub(crate) struct Session<'a> {
     rows: Vec<Row>,
     /// By row, for each step that was taken the beam whose key it goes on from.
     paths: Vec<Vec<u8>>,
+    /// What the last step made of each row, as long as nothing follows.
+    x: Vec<f32>,
     _held: Held,
 }
 
@@ -370,12 +374,16 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// The decoder's output for `tokens` behind what it has seen, all rows equally long: `[rows * time, width]`.
-    fn hidden(&mut self, ctx: &Ctx<'_>, tokens: &[impl AsRef<[u32]>]) -> Result<Vec<f32>> {
+    /// Makes `x` the decoder's output for `tokens` behind what it has seen, all rows equally long: `[rows * time, width]`.
+    fn hidden(&mut self, ctx: &Ctx<'_>, tokens: &[impl AsRef<[u32]>]) -> Result<()> {
         let d = self.decoder;
-        let x = d.positions.add_positions(&d.embedding.lookup(tokens)?, self.len)?;
-        let (count, time, width) = x.shape()?;
+        let (count, time, width) = (tokens.len(), tokens.first().map_or(0, |t| t.as_ref().len()), d.shape.width);
         debug_assert_eq!(count, self.rows.len());
+        let mut x = std::mem::take(&mut self.x);
+        x.clear();
+        x.resize(count * time * width, 0.0);
+        d.embedding.lookup_into(tokens, &mut x)?;
+        d.positions.add_positions_to(&mut x, time, self.len)?;
         let _held = ctx.take(Use::Workspace, d.shape.peak(count * time, 0) + 4 * count * time * width)?;
         let steps = self.len + time;
         let beams = self.rows.iter().map(|r| r.beam + 1).max().unwrap_or(0);
@@ -400,7 +408,7 @@ impl Session<'_> {
             cross.push(Queries { rows, sequence, seen: Seen::First(self.lengths[sequence]) });
         }
         self.cpu.team.refresh();
-        let mut stream = Stream { cpu: &self.cpu, shape: &d.shape, x: x.values()? };
+        let mut stream = Stream { cpu: &self.cpu, shape: &d.shape, x };
         for (i, l) in d.layers.iter().enumerate() {
             ctx.check()?;
             let past = &mut self.past.layers[i];
@@ -428,30 +436,30 @@ impl Session<'_> {
         if let Some(norm) = &d.last_norm {
             stream.normalise(norm);
         }
-        let x = stream.x;
+        self.x = stream.x;
         self.len = steps;
-        Ok(x)
+        Ok(())
     }
 
     /// Logits of every position of `tokens`, `[rows, time, vocabulary]`.
     #[cfg(test)]
     pub(super) fn all_logits(&mut self, ctx: &Ctx<'_>, tokens: &[Vec<u32>]) -> Result<Act> {
-        let x = self.hidden(ctx, tokens)?;
+        self.hidden(ctx, tokens)?;
         let (width, vocabulary) = (self.decoder.shape.width, self.decoder.logits.outputs());
-        let mut logits = vec![0.0; x.len() / width * vocabulary];
-        self.decoder.logits.forward(&self.cpu, Rows::dense(&x, width), Tile::dense(&mut logits, vocabulary), SET);
+        let mut logits = vec![0.0; self.x.len() / width * vocabulary];
+        self.decoder.logits.forward(&self.cpu, Rows::dense(&self.x, width), Tile::dense(&mut logits, vocabulary), SET);
         Act::new(logits, (tokens.len(), tokens[0].len(), vocabulary))
     }
 
-    pub(super) fn step(&mut self, ctx: &Ctx<'_>, tokens: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
-        let x = self.hidden(ctx, tokens)?;
+    pub(super) fn step(&mut self, ctx: &Ctx<'_>, tokens: &[Vec<u32>], logits: &mut Vec<f32>) -> Result<()> {
+        self.hidden(ctx, tokens)?;
         let (width, vocabulary, rows) = (self.decoder.shape.width, self.decoder.logits.outputs(), tokens.len());
-        let _held = ctx.take(Use::Workspace, 2 * rows * vocabulary)?;
-        let mut logits = self.cpu.arena.lend::<f32>(rows * vocabulary);
-        let of_row = x.len() / rows.max(1);
+        let _held = ctx.take(Use::Workspace, rows * vocabulary)?;
+        logits.resize(rows * vocabulary, 0.0);
+        let of_row = self.x.len() / rows.max(1);
         // The last position of each row.
-        let last = Rows::new(&x[of_row.saturating_sub(width)..], rows, width, of_row);
-        self.decoder.logits.forward(&self.cpu, last, Tile::dense(&mut logits, vocabulary), SET);
-        Ok(logits.chunks_exact(vocabulary).map(<[f32]>::to_vec).collect())
+        let last = Rows::new(&self.x[of_row.saturating_sub(width)..], rows, width, of_row);
+        self.decoder.logits.forward(&self.cpu, last, Tile::dense(logits, vocabulary), SET);
+        Ok(())
     }
 }

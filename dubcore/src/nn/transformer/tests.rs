@@ -3,7 +3,7 @@
 use safetensors::tensor::{Dtype, TensorView};
 
 use super::*;
-use crate::nn::cpu::Isa;
+use crate::nn::cpu::{Format, Isa};
 use crate::runtime::Job;
 
 const VOCABULARY: usize = 61;
@@ -64,12 +64,12 @@ fn shape(norm_first: bool, activation: Activation) -> Shape {
 /// The encoder's output, then the logits of: three rows with a prompt of two tokens, after rows were doubled and traded, and of
 /// a second try on two rows of one sequence.
 fn outputs(engine: Engine, s: &Shape) -> Vec<Vec<f32>> {
-    let w = weights(s);
-    let encoder = Encoder::load_on(engine, &w.at("encoder"), s).unwrap();
-    let tokens = Embedding::load(&w.at("tokens"), VOCABULARY, s.width, 1.0).unwrap();
+    let w = weights(s).on(engine);
+    let encoder = Encoder::load(&w.at("encoder"), s).unwrap();
+    let tokens = Embedding::vocabulary(&w.at("tokens"), VOCABULARY, s.width, 1.0).unwrap();
     let positions = Embedding::load(&w.at("positions"), 40, s.width, 1.0).unwrap();
-    let logits = Linear::tied(&tokens, Some((0..VOCABULARY).map(|i| i as f32 / 50.0).collect())).unwrap();
-    let decoder = Decoder::load_on(engine, &w.at("decoder"), s, (tokens.clone(), positions.clone(), logits)).unwrap();
+    let bias = Some((0..VOCABULARY).map(|i| i as f32 / 50.0).collect());
+    let decoder = Decoder::load(&w.at("decoder"), s, tokens.clone(), positions.clone(), (&tokens, bias)).unwrap();
     crate::nn::run(&Job::new(), crate::device::cpu(), |ctx| {
         let lengths = [7, 3, 5];
         let input: Vec<Vec<u32>> = (0..3).map(|r| (0..7).map(|i| r * 9 + i * 5).collect()).collect();
@@ -81,19 +81,24 @@ fn outputs(engine: Engine, s: &Shape) -> Vec<Vec<f32>> {
             out.push(row[..length * s.width].to_vec());
         }
         let mut session = decoder.start(ctx, &encoded, padding)?;
-        out.extend(session.step(ctx, &[vec![1, 2], vec![3, 4], vec![5, 6]])?);
+        let logits = |session: &mut Session<'_>, tokens: &[Vec<u32>]| -> Result<Vec<Vec<f32>>> {
+            let mut logits = Vec::new();
+            session.step(ctx, tokens, &mut logits)?;
+            Ok(logits.chunks_exact(VOCABULARY).map(<[f32]>::to_vec).collect())
+        };
+        out.extend(logits(&mut session, &[vec![1, 2], vec![3, 4], vec![5, 6]])?);
         session.select(&[0, 0, 1, 1, 2])?;
         for step in 0..34u32 {
             let feed: Vec<Vec<u32>> = (0..5).map(|r| vec![(step * 7 + r * 3) % VOCABULARY as u32]).collect();
-            out.extend(session.step(ctx, &feed)?);
+            out.extend(logits(&mut session, &feed)?);
             session.select(if step % 2 == 0 { &[1, 0, 2, 2, 4] } else { &[0, 0, 3, 2, 4] })?;
         }
         session.select(&[2, 3])?;
-        out.extend(session.step(ctx, &[vec![8], vec![9]])?);
+        out.extend(logits(&mut session, &[vec![8], vec![9]])?);
         session.restart(&[1, 1])?;
-        out.extend(session.step(ctx, &[vec![1, 2, 3], vec![1, 5, 3]])?);
+        out.extend(logits(&mut session, &[vec![1, 2, 3], vec![1, 5, 3]])?);
         session.select(&[1])?;
-        out.extend(session.step(ctx, &[vec![8]])?);
+        out.extend(logits(&mut session, &[vec![8]])?);
         session.restart(&[0, 1, 2])?;
         out.extend(
             session.all_logits(ctx, &[vec![1, 2], vec![3, 4], vec![5, 6]])?.values()?.chunks(VOCABULARY).map(<[f32]>::to_vec),

@@ -37,7 +37,7 @@ fn write(dir: &Path, files: &[(&str, Vec<u8>)]) {
 }
 
 fn open(dir: &Path) -> Result<Weights> {
-    Weights::open(&ModelFiles::locate(&ModelRef::directory(dir)).unwrap(), cpu())
+    Weights::open(&ModelFiles::locate(&ModelRef::directory(dir)).unwrap(), cpu(), ComputeType::F32)
 }
 
 fn both(w: &Weights) -> [f32; 2] {
@@ -87,7 +87,7 @@ fn several_files_are_read_wherever_a_model_may_lie() {
 
     let files = whole();
     let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (*name, &**bytes)).collect();
-    assert_eq!(both(&Weights::open(&ModelFiles::in_memory(&files), cpu()).unwrap()), [1.0, 2.0]);
+    assert_eq!(both(&Weights::open(&ModelFiles::in_memory(&files), cpu(), ComputeType::F32).unwrap()), [1.0, 2.0]);
 
     // A hub cache links from a snapshot to files that are named by their content.
     let cache = tempfile::tempdir().unwrap();
@@ -100,7 +100,7 @@ fn several_files_are_read_wherever_a_model_may_lie() {
         std::fs::write(repo.join(format!("blobs/{i}")), bytes).unwrap();
         std::os::unix::fs::symlink(format!("../../blobs/{i}"), repo.join("snapshots/c1").join(name)).unwrap();
     }
-    let cached = || Weights::open(&ModelFiles::cached(cache.path(), "owner/name").unwrap(), cpu());
+    let cached = || Weights::open(&ModelFiles::cached(cache.path(), "owner/name").unwrap(), cpu(), ComputeType::F32);
     assert_eq!(both(&cached().unwrap()), [1.0, 2.0]);
     // One that leads out of the repository is not followed.
     let link = repo.join("snapshots/c1/two.safetensors");
@@ -128,7 +128,7 @@ fn the_revision_is_that_of_all_files() {
     write(dir.path(), &whole());
     let revision = || {
         let files = ModelFiles::locate(&ModelRef::directory(dir.path())).unwrap();
-        Weights::open(&files, cpu()).unwrap();
+        Weights::open(&files, cpu(), ComputeType::F32).unwrap();
         files.revision()
     };
     let before = revision();
@@ -285,7 +285,7 @@ fn whole_checkpoints_leave_nothing_over() {
     let mut seen = 0;
     for dir in cases.chain(micro) {
         let files = ModelFiles::locate(&ModelRef::directory(&dir)).unwrap();
-        let warnings = warnings(|| drop(crate::backend::load(&files, cpu(), crate::backends::ALL).unwrap()));
+        let warnings = warnings(|| drop(crate::backend::load(&files, cpu(), ComputeType::F32, crate::backends::ALL).unwrap()));
         assert_eq!(warnings, 0, "{}", dir.display());
         seen += 1;
     }

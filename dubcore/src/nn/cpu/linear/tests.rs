@@ -201,6 +201,30 @@ fn large_and_small_numbers_keep_their_size() {
 }
 
 #[test]
+fn rows_of_weights_come_back() {
+    for isa in Isa::all() {
+        for (outputs, inputs) in [(1, 1), (33, 7), (70, 64), (5, 130)] {
+            let (w, bias) = (noise(outputs * inputs, 1), noise(outputs, 2));
+            for (format, bound) in [(Format::F32, 0.0), (Format::Bf16, 1.0 / 256.0), (Format::Int8, 0.5 / 127.0)] {
+                let packed = Packed::linear(isa, format, &w, None, (outputs, inputs));
+                // Another bias leaves the weights where they are.
+                let biased = packed.with_bias(&bias);
+                assert_eq!(packed.panels().as_ptr(), biased.panels().as_ptr());
+                for (o, want) in w.chunks_exact(inputs).enumerate() {
+                    let mut got = vec![9.0; inputs];
+                    biased.row(o, &mut got);
+                    let most = want.iter().fold(0f32, |m, v| m.max(v.abs()));
+                    for (got, want) in got.iter().zip(want) {
+                        let off = (got - want).abs();
+                        assert!(off <= bound * most * 1.001, "{isa:?} {format:?} {outputs}x{inputs}: {got} for {want}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn taps_are_inputs_in_their_order() {
     let shape = Shape { outputs: 19, channels: 5, taps: 3 };
     let w = noise(19 * 15, 1);

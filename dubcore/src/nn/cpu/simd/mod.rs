@@ -211,7 +211,8 @@ impl Isa {
         all
     }
 
-    /// The one that this process uses: the fastest, unless `DUBCORE_CPU_ISA` names another.
+    /// The one that this process uses: the fastest, unless `DUBCORE_CPU_ISA` names another. With `candle`, which stands for
+    /// another engine, it does what that has not.
     ///
     /// # Errors
     /// `InvalidArgument` where it names none, or one that the processor lacks.
@@ -221,7 +222,7 @@ impl Isa {
         let choose = || {
             let all = Self::all();
             match std::env::var("DUBCORE_CPU_ISA") {
-                Ok(name) if !name.is_empty() && name != "auto" => Self::named(&name, &all),
+                Ok(name) if !matches!(name.as_str(), "" | "auto" | "candle") => Self::named(&name, &all),
                 _ => Ok(all[all.len() - 1]),
             }
         };
