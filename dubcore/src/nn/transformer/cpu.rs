@@ -8,9 +8,8 @@ use crate::device::{Held, Use};
 use crate::error::Result;
 use crate::nn::cpu::{Act as Fused, Cpu, End, Format, Isa, KvCache, LayerNorm, Packed, Queries, Rows, Seen, Tile, UNSEEN};
 use crate::nn::layers::{Embedding, Linear};
-use crate::nn::rows::with_values;
 use crate::nn::weights::Weights;
-use crate::nn::{Act, Ctx};
+use crate::nn::{Act, Ctx, with_values};
 
 const SET: End = End { act: Fused::None, add: false };
 const ADD: End = End { act: Fused::None, add: true };

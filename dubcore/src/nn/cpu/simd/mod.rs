@@ -211,6 +211,12 @@ impl Isa {
         all
     }
 
+    /// The fastest that this processor has.
+    pub(crate) fn best() -> Self {
+        let all = Self::all();
+        all[all.len() - 1]
+    }
+
     /// The one that this process uses: the fastest, unless `DUBCORE_CPU_ISA` names another.
     ///
     /// # Errors
