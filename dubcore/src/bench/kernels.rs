@@ -2,7 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::nn::cpu::{
-    Act, Conv, ConvToOne, ConvTranspose, Cpu, End, Format, Isa, KvCache, LayerNorm, Packed, Queries, Rows, Seen, Shape, Tile, peak,
+    Act, Conv, ConvToOne, ConvTranspose, Cpu, End, Format, Isa, KvCache, LayerNorm, Packed, Queries, Rows, Seen, Shape, Tile,
+    peak,
 };
 
 /// The instruction sets that this processor has, the slowest first.

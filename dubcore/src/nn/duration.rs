@@ -168,7 +168,13 @@ impl ConvFlow {
     fn reverse(&self, ctx: &Ctx<'_>, cpu: &Cpu, first: &[f32], second: &mut [f32], context: &[f32]) -> Result<()> {
         let StochasticSpec { bins, channels, bound, .. } = self.spec;
         let mut x = context.to_vec();
-        self.pre.forward(cpu, Rows::dense(first, 1), Fused::None, Tile::dense(&mut x, channels), End { act: Fused::None, add: true });
+        self.pre.forward(
+            cpu,
+            Rows::dense(first, 1),
+            Fused::None,
+            Tile::dense(&mut x, channels),
+            End { act: Fused::None, add: true },
+        );
         self.stack.forward(ctx, cpu, &mut x)?;
         let raw = conv(cpu, &self.project, &x, SET);
         let scale = (channels as f32).sqrt();

@@ -229,13 +229,7 @@ impl Stage {
 }
 
 impl ResidualBlock {
-    fn load(
-        w: &Weights,
-        on: (Isa, Format),
-        channels: usize,
-        (width, dilations): (usize, &[usize]),
-        slope: f32,
-    ) -> Result<Self> {
+    fn load(w: &Weights, on: (Isa, Format), channels: usize, (width, dilations): (usize, &[usize]), slope: f32) -> Result<Self> {
         let mut pairs = Vec::new();
         for (i, &dilation) in dilations.iter().enumerate() {
             let spec = ConvSpec::same(channels, channels, width);
@@ -274,11 +268,24 @@ impl ResidualBlock {
             one.forward_from(cpu, from, inner.start - at.start, act, to, End { act, add: false });
             ctx.check()?;
             if i == 0 {
-                put(cpu, self.isa, rows(x.values, &next, x.at.start, channels), Tile::dense(&mut h[part(&next)], channels), End::default());
+                put(
+                    cpu,
+                    self.isa,
+                    rows(x.values, &next, x.at.start, channels),
+                    Tile::dense(&mut h[part(&next)], channels),
+                    End::default(),
+                );
             }
             let mid = Rows::dense(mid, channels);
             if i + 1 < self.pairs.len() {
-                two.forward_from(cpu, mid, next.start - inner.start, Fused::None, Tile::dense(&mut h[part(&next)], channels), ADD);
+                two.forward_from(
+                    cpu,
+                    mid,
+                    next.start - inner.start,
+                    Fused::None,
+                    Tile::dense(&mut h[part(&next)], channels),
+                    ADD,
+                );
             } else {
                 put(cpu, self.isa, rows(&h, &next, base, channels), out.again(), End { act: Fused::None, add });
                 two.forward_from(cpu, mid, next.start - inner.start, Fused::None, out.again(), ADD);

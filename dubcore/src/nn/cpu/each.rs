@@ -102,16 +102,9 @@ impl Kernel for Log10<'_> {
             let f = f32::from_bits((bits - (e << 23)) as u32) - 1.0;
             // The minimax polynomial for (ln(1 + f) - f + f^2 / 2) / f^3 (Cephes, logf).
             let mut p = 7.037_683_6e-2;
-            for c in [
-                -0.115_146_1,
-                0.116_769_99,
-                -0.124_201_41,
-                0.142_493_23,
-                -0.166_680_57,
-                0.200_007_15,
-                -0.249_999_94,
-                0.333_333_3,
-            ] {
+            for c in
+                [-0.115_146_1, 0.116_769_99, -0.124_201_41, 0.142_493_23, -0.166_680_57, 0.200_007_15, -0.249_999_94, 0.333_333_3]
+            {
                 p = p * f + c;
             }
             let ln = f + f * f * (p * f - 0.5);
@@ -165,7 +158,8 @@ mod tests {
     #[test]
     fn logarithms_of_all_sizes() {
         for isa in Isa::all() {
-            let x: Vec<f32> = (0..4000).map(|i| 10f64.powf(f64::from(i) / 100.0 - 20.0) as f32).chain([0.0, -1.0, f32::NAN]).collect();
+            let x: Vec<f32> =
+                (0..4000).map(|i| 10f64.powf(f64::from(i) / 100.0 - 20.0) as f32).chain([0.0, -1.0, f32::NAN]).collect();
             let mut got = x.clone();
             log10(isa, &mut got, 1e-10);
             for (got, x) in got.iter().zip(&x) {
