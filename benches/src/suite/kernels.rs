@@ -37,9 +37,12 @@ pub fn kernels() -> Result<()> {
     bench.attention("decoder's step over 30 s", 1, 1500)?;
     bench.steps()?;
     // The residual blocks of HiFi-GAN for some 2.5 s of speech: time, channels, taps, dilation.
-    for shape in [(1_288, 256, 11, 5), (10_304, 128, 7, 3), (20_608, 64, 3, 1), (41_216, 32, 11, 5)] {
-        bench.conv(shape)?;
+    for (time, channels, taps, dilation) in [(1_288, 256, 11, 5), (10_304, 128, 7, 3), (20_608, 64, 3, 1), (41_216, 32, 11, 5)] {
+        bench.conv((time, channels, channels), taps, (1, dilation))?;
     }
+    // Whisper's before its encoder, for 30 s.
+    bench.conv((3_000, 80, 512), 3, (1, 1))?;
+    bench.conv((3_000, 512, 512), 3, (2, 1))?;
     for shape in [(161, 512, 16, 8), (10_304, 128, 4, 2)] {
         bench.conv_transpose(shape)?;
     }
@@ -170,21 +173,27 @@ impl Bench {
         Ok(())
     }
 
-    fn conv(&mut self, (time, channels, taps, dilation): (usize, usize, usize, usize)) -> Result<()> {
-        let (x, w) = (noise(time * channels), noise(channels * channels * taps));
+    fn conv(
+        &mut self,
+        (time, channels, outputs): (usize, usize, usize),
+        taps: usize,
+        (stride, dilation): (usize, usize),
+    ) -> Result<()> {
+        let (x, w) = (noise(time * channels), noise(outputs * channels * taps));
         let tx = Tensor::from_slice(&x, (1, time, channels), &Device::Cpu)?.transpose(1, 2)?.contiguous()?;
-        let tw = Tensor::from_slice(&w, (channels, channels, taps), &Device::Cpu)?;
-        let theirs = || tx.conv1d(&tw, (taps - 1) * dilation / 2, 1, dilation, 1);
+        let tw = Tensor::from_slice(&w, (outputs, channels, taps), &Device::Cpu)?;
+        let theirs = || tx.conv1d(&tw, (taps - 1) * dilation / 2, stride, dilation, 1);
         for set in self.sets.clone() {
             if set == "scalar" {
                 continue;
             }
             let kernels = Kernels::new(set, 0)?;
             for numbers in [Numbers::F32, Numbers::Bf16] {
-                let work = kernels.conv(numbers, &x, &w, channels, dilation);
-                let ops = 2.0 * (time * channels * channels * taps) as f64;
-                let name = format!("convolution of {time} x {channels}, {taps} taps, dilation {dilation}");
-                let case = Case { name, ops, bytes: 8.0 * (time * channels) as f64, set, numbers };
+                let work = kernels.conv(numbers, &x, &w, (channels, taps), (stride, dilation));
+                let steps = time.div_ceil(stride);
+                let ops = 2.0 * (steps * outputs * channels * taps) as f64;
+                let name = format!("convolution of {time} x {channels} to {outputs}, {taps} taps, {stride} and {dilation} apart");
+                let case = Case { name, ops, bytes: 4.0 * (time * channels + steps * outputs) as f64, set, numbers };
                 self.case(&case, kernels.threads(), work, || drop(theirs().expect("a convolution")))?;
             }
         }
@@ -228,6 +237,14 @@ impl Bench {
             set,
             numbers: Numbers::F32,
         };
+        let (time, taps) = (65_536, 7);
+        let (signal, w) = (noise(time * 32), noise(32 * taps));
+        let ts = Tensor::from_slice(&signal, (1, time, 32), &Device::Cpu)?.transpose(1, 2)?.contiguous()?;
+        let tw = Tensor::from_slice(&w, (1, 32, taps), &Device::Cpu)?;
+        let last = case("convolution of 65536 x 32 to 1, 7 taps", 2 * time * 32 * taps);
+        self.case(&last, kernels.threads(), kernels.conv_to_one(&signal, &w, 32), || {
+            drop(ts.conv1d(&tw, taps / 2, 1, 1, 1).expect("a convolution"));
+        })?;
         let norm = || candle_nn::ops::layer_norm(&tx, &gain, &bias, 1e-5);
         let threads = kernels.threads();
         self.case(&case("layer norm of 1500 x 512", 2 * x.len()), threads, kernels.norm(&x, channels), || {

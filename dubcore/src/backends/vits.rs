@@ -25,13 +25,11 @@ use crate::compute::ComputeType;
 use crate::device::Place;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lang::Lang;
-use crate::nn::conv::ConvSpec;
 use crate::nn::duration::{DurationPredictor, StochasticDurationPredictor};
 use crate::nn::flow::{ResidualCoupling, sample_prior};
 use crate::nn::hifigan::HifiGan;
 use crate::nn::layers::Embedding;
-use crate::nn::relative::RelativeLayer;
-use crate::nn::rows::RowConv;
+use crate::nn::relative::TextEncoder;
 use crate::nn::weights::Weights;
 use crate::nn::{self, Act, Ctx};
 use crate::runtime::Job;
@@ -63,9 +61,7 @@ struct Vits {
 /// The network.
 struct Model {
     embedding: Embedding,
-    encoder: Vec<RelativeLayer>,
-    /// From the encoder to the prior's means and deviations.
-    project: RowConv,
+    encoder: TextEncoder,
     durations: Durations,
     flow: ResidualCoupling,
     decoder: HifiGan,
@@ -120,17 +116,11 @@ impl Model {
     fn load(w: &Weights, c: &Config) -> Result<Self> {
         let text = w.at("text_encoder");
         let embedding = Embedding::load(&text.at("embed_tokens"), c.vocab_size, c.hidden_size, (c.hidden_size as f64).sqrt())?;
-        let spec = c.encoder()?;
-        let mut encoder = Vec::new();
-        for i in 0..c.num_hidden_layers {
-            encoder.push(RelativeLayer::load(&text.at("encoder.layers").at(i), spec)?);
-        }
         let predictor = w.at("duration_predictor");
         let (sizes, width, eps) = c.durations();
         Ok(Self {
             embedding,
-            encoder,
-            project: RowConv::load(&text.at("project"), ConvSpec::same(c.hidden_size, 2 * c.flow_size, 1), true)?,
+            encoder: TextEncoder::load(&text, c.encoder()?)?,
             durations: match c.use_stochastic_duration_prediction {
                 true => Durations::Stochastic(StochasticDurationPredictor::load(&predictor, c.stochastic())?),
                 false => Durations::Plain(DurationPredictor::load(&predictor, sizes, width, eps)?),
@@ -146,12 +136,7 @@ impl Model {
 
     /// Reads a text. `noise` `[2, tokens]` moves the rhythm; `pace` is what durations are divided by.
     fn read(&self, ctx: &Ctx<'_>, tokens: &[u32], speaker: usize, noise: &[f32], pace: f64) -> Result<Prior> {
-        let mut x = self.embedding.lookup(&[tokens])?;
-        for layer in &self.encoder {
-            ctx.check()?;
-            x = layer.forward(ctx, &x)?;
-        }
-        let stats = self.project.forward(ctx, &x)?;
+        let (x, stats) = self.encoder.forward(ctx, &self.embedding.lookup(&[tokens])?)?;
         let speaker = self.speakers.as_ref().map(|s| s.lookup(&[[speaker as u32]])).transpose()?;
         let logs = match &self.durations {
             Durations::Plain(predictor) => predictor.forward(ctx, &x, speaker.as_ref())?,

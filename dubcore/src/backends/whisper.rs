@@ -25,7 +25,7 @@ use crate::nn::layers::{Activation, Embedding};
 use crate::nn::mel::LogMel;
 use crate::nn::transformer::{Decoder, Encoder, Session, Shape};
 use crate::nn::weights::Weights;
-use crate::nn::{self, Act, Ctx, Signal};
+use crate::nn::{self, Act, Ctx};
 use crate::runtime::Job;
 use crate::source::ModelFiles;
 use crate::stage::{Metadata, Segment, StageInfo, Stt, SttOptions, Transcript};
@@ -148,8 +148,8 @@ fn load_whisper(files: &ModelFiles, place: &Place, compute: ComputeType) -> Resu
     info.sample_rate = pre.sampling_rate;
     weights.tell(&mut info);
     let model = Whisper {
-        conv1: Conv1d::load(&we.at("conv1"), ConvSpec::same(config.num_mel_bins, d, 3), true)?,
-        conv2: Conv1d::load(&we.at("conv2"), ConvSpec { stride: 2, ..ConvSpec::same(d, d, 3) }, true)?,
+        conv1: Conv1d::load(&we.at("conv1"), ConvSpec::same(config.num_mel_bins, d, 3), Activation::Gelu)?,
+        conv2: Conv1d::load(&we.at("conv2"), ConvSpec { stride: 2, ..ConvSpec::same(d, d, 3) }, Activation::Gelu)?,
         positions: Embedding::load(&we.at("embed_positions"), config.max_source_positions, d, 1.0)?,
         encoder: Encoder::load(&we, &enc)?,
         decoder: Decoder::load(
@@ -173,10 +173,10 @@ fn load_whisper(files: &ModelFiles, place: &Place, compute: ComputeType) -> Resu
 }
 
 impl Whisper {
-    fn encode(&self, ctx: &Ctx<'_>, mel: &Signal) -> Result<Act> {
-        let x = self.conv1.forward_act(ctx, mel, Activation::Gelu)?;
+    fn encode(&self, ctx: &Ctx<'_>, mel: &Act) -> Result<Act> {
+        let x = self.conv1.forward(ctx, mel)?;
         ctx.check()?;
-        let x = self.conv2.forward_act(ctx, &x, Activation::Gelu)?.to_act()?;
+        let x = self.conv2.forward(ctx, &x)?;
         self.encoder.forward(ctx, &self.positions.add_positions(&x, 0)?, None)
     }
 

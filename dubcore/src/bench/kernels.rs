@@ -2,7 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::nn::cpu::{
-    Act, Conv, ConvTranspose, Cpu, End, Format, Isa, KvCache, LayerNorm, Packed, Queries, Rows, Seen, Shape, Tile, peak,
+    Act, Conv, ConvToOne, ConvTranspose, Cpu, End, Format, Isa, KvCache, LayerNorm, Packed, Queries, Rows, Seen, Shape, Tile,
+    peak,
 };
 
 /// The instruction sets that this processor has, the slowest first.
@@ -122,14 +123,32 @@ impl Kernels {
         }))
     }
 
-    /// A convolution of `x`, `[time, channels]`, by weights `[channels, channels, taps]`, behind a leaky ReLU.
-    pub fn conv<'a>(&'a self, numbers: Numbers, x: &'a [f32], weights: &[f32], channels: usize, dilation: usize) -> Work<'a> {
-        let shape = Shape { outputs: channels, channels, taps: weights.len() / (channels * channels) };
-        let conv = Conv::new(self.isa, numbers.format(), shape, weights, None, (1, dilation));
-        let mut out = vec![0.0; x.len()];
+    /// A convolution of `x`, `[time, channels]`, by weights `[outputs, channels, taps]`, with a stride and a dilation, behind a leaky
+    /// ReLU.
+    pub fn conv<'a>(
+        &'a self,
+        numbers: Numbers,
+        x: &'a [f32],
+        weights: &[f32],
+        (channels, taps): (usize, usize),
+        step: (usize, usize),
+    ) -> Work<'a> {
+        let outputs = weights.len() / (channels * taps);
+        let shape = Shape { outputs, channels, taps };
+        let conv = Conv::new(self.isa, numbers.format(), shape, weights, None, step);
+        let mut out = vec![0.0; conv.steps(x.len() / channels) * outputs];
         Work(Box::new(move || {
-            let out = Tile::dense(&mut out, channels);
+            let out = Tile::dense(&mut out, outputs);
             conv.forward(&self.cpu, Rows::dense(x, channels), Act::Leaky(0.1), out, End::default());
+        }))
+    }
+
+    /// A convolution of `x`, `[time, channels]`, to one channel, by weights `[channels, taps]`, behind a leaky ReLU.
+    pub fn conv_to_one<'a>(&'a self, x: &'a [f32], weights: &[f32], channels: usize) -> Work<'a> {
+        let conv = ConvToOne::new(self.isa, (channels, weights.len() / channels), weights, 0.0);
+        let mut out = vec![0.0; x.len() / channels];
+        Work(Box::new(move || {
+            conv.forward_from(&self.cpu, Rows::dense(x, channels), 0, Act::Leaky(0.1), &mut out, Act::Tanh);
         }))
     }
 

@@ -2,19 +2,15 @@
 
 use candle_core::Tensor;
 
+use super::cpu::{Act as Fused, Conv, Cpu, End, Format, Isa, Rows, Shape, Tile};
 use super::elementwise::add;
+use super::engine::Engine;
 use super::layers::Activation;
+use super::weight_norm::kernel;
 use super::weights::Weights;
-use super::{Ctx, Signal};
+use super::{Act, Ctx, with_values};
 use crate::device::Use;
-use crate::error::Result;
-
-/// A convolution with an optional bias.
-pub(crate) struct Conv1d {
-    kernel: Tensor,
-    bias: Option<Tensor>,
-    spec: ConvSpec,
-}
+use crate::error::{Error, Result};
 
 /// The shape of a convolution.
 #[derive(Clone, Copy)]
@@ -23,44 +19,89 @@ pub(crate) struct ConvSpec {
     pub(crate) output: usize,
     pub(crate) width: usize,
     pub(crate) stride: usize,
-    pub(crate) padding: usize,
     pub(crate) dilation: usize,
-    pub(crate) groups: usize,
 }
 
 impl ConvSpec {
-    /// `input` to `output` channels, `width` taps, stride, dilation and groups 1, padded so that the length stays.
+    /// `input` to `output` channels, `width` taps, stride and dilation 1, padded so that the length stays.
     pub(crate) fn same(input: usize, output: usize, width: usize) -> Self {
-        Self { input, output, width, stride: 1, padding: width / 2, dilation: 1, groups: 1 }
+        Self { input, output, width, stride: 1, dilation: 1 }
     }
+
+    /// Reads `weight` `[output, input, width]`, weight-normalised or not, and, if asked, `bias`, which else is zero.
+    pub(in crate::nn) fn read(self, w: &Weights, bias: bool) -> Result<(Vec<f32>, Vec<f32>)> {
+        let weights = kernel(w, &[self.output, self.input, self.width])?;
+        Ok((weights, if bias { w.values("bias", &[self.output])? } else { vec![0.0; self.output] }))
+    }
+
+    /// What was read, for the kernels.
+    pub(in crate::nn) fn pack(self, (isa, format): (Isa, Format), (weights, bias): &(Vec<f32>, Vec<f32>)) -> Conv {
+        let shape = Shape { outputs: self.output, channels: self.input, taps: self.width };
+        Conv::new(isa, format, shape, weights, Some(bias), (self.stride, self.dilation))
+    }
+
+    /// Both.
+    pub(in crate::nn) fn load(self, w: &Weights, on: (Isa, Format), bias: bool) -> Result<Conv> {
+        Ok(self.pack(on, &self.read(w, bias)?))
+    }
+}
+
+/// A convolution with a bias, and an activation function behind it.
+pub(crate) struct Conv1d {
+    spec: ConvSpec,
+    activation: Activation,
+    on: On,
+}
+
+enum On {
+    /// The reference: kernel and bias.
+    Candle(Tensor, Tensor),
+    Cpu(Conv),
 }
 
 impl Conv1d {
-    /// Reads `weight` `[output, input / groups, width]` and, if asked, `bias` `[output]`.
-    pub(crate) fn load(w: &Weights, spec: ConvSpec, bias: bool) -> Result<Self> {
-        let kernel = w.tensor("weight", &[spec.output, spec.input / spec.groups, spec.width])?;
-        let bias = if bias { Some(bias_row(w, spec.output)?) } else { None };
-        Ok(Self { kernel, bias, spec })
+    /// Reads `weight` `[output, input, width]` and `bias` `[output]`.
+    pub(crate) fn load(w: &Weights, spec: ConvSpec, activation: Activation) -> Result<Self> {
+        let on = match w.engine() {
+            Engine::Candle => {
+                let kernel = w.tensor("weight", &[spec.output, spec.input, spec.width])?;
+                On::Candle(kernel, w.tensor("bias", &[spec.output])?.reshape((1, spec.output, 1))?)
+            }
+            Engine::Cpu(isa, format) => On::Cpu(spec.load(w, (isa, format), true)?),
+        };
+        Ok(Self { spec, activation, on })
     }
 
-    pub(crate) fn forward(&self, ctx: &Ctx<'_>, x: &Signal) -> Result<Signal> {
+    /// `[batch, time, input]` to `[batch, time / stride, output]`.
+    pub(crate) fn forward(&self, ctx: &Ctx<'_>, x: &Act) -> Result<Act> {
         let s = self.spec;
-        let (rows, _, steps) = x.0.dims3()?;
-        // Every window laid out once, and the output before and after the bias.
-        let _held = ctx.take(Use::Workspace, rows * steps / s.stride * (s.input * s.width + 2 * s.output))?;
-        let y = x.0.conv1d(&self.kernel, s.padding, s.stride, s.dilation, s.groups)?;
-        Ok(Signal(match &self.bias {
-            Some(bias) => add(&y, bias)?,
-            None => y,
-        }))
+        let (batch, time, channels) = x.shape()?;
+        if channels != s.input {
+            return Err(Error::internal(format!("a convolution of {} channels was given {channels}", s.input)));
+        }
+        match &self.on {
+            On::Candle(kernel, bias) => {
+                // Every window laid out once, and the output before and after the bias.
+                let _held = ctx.take(Use::Workspace, batch * time / s.stride * (s.input * s.width + 2 * s.output))?;
+                let x = x.0.transpose(1, 2)?.contiguous()?;
+                let y = add(&x.conv1d(kernel, s.width / 2, s.stride, s.dilation, 1)?, bias)?;
+                Ok(Act(self.activation.apply(&y)?.transpose(1, 2)?.contiguous()?))
+            }
+            On::Cpu(conv) => {
+                let steps = conv.steps(time);
+                let _held = ctx.take(Use::Workspace, batch * steps * s.output)?;
+                let cpu = Cpu::new(0);
+                let mut out = vec![0.0; batch * steps * s.output];
+                let end = End { act: self.activation.fused(), add: false };
+                with_values(&x.0, |x| {
+                    let rows = x.chunks_exact((time * channels).max(1)).zip(out.chunks_exact_mut((steps * s.output).max(1)));
+                    for (x, out) in rows {
+                        let out = Tile::dense(out, s.output);
+                        conv.forward(&cpu, Rows::dense(x, channels), Fused::None, out, end);
+                    }
+                })?;
+                Act::new(out, (batch, steps, s.output))
+            }
+        }
     }
-
-    /// The convolution followed by an activation function.
-    pub(crate) fn forward_act(&self, ctx: &Ctx<'_>, x: &Signal, act: Activation) -> Result<Signal> {
-        Ok(Signal(act.apply(&self.forward(ctx, x)?.0)?))
-    }
-}
-
-fn bias_row(w: &Weights, channels: usize) -> Result<Tensor> {
-    Ok(w.tensor("bias", &[channels])?.reshape((1, channels, 1))?)
 }

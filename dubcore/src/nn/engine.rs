@@ -60,4 +60,12 @@ impl Engine {
             Self::Cpu(isa, _) => isa.name(),
         }
     }
+
+    /// What the processor's kernels compute with. They do for the reference what it has no part in.
+    pub(in crate::nn) fn on_processor(self) -> (Isa, Format) {
+        match self {
+            Self::Candle => (Isa::best(), Format::F32),
+            Self::Cpu(isa, format) => (isa, format),
+        }
+    }
 }

@@ -1,11 +1,12 @@
 //! The normalising flow of VITS (Kim et al. 2021): from the text's prior to the decoder's latents.
 
 use super::conv::ConvSpec;
-use super::rows::{RowConv, with_values};
+use super::cpu::{Act as Fused, Conv, Cpu, End, Rows, Tile};
 use super::wavenet::WaveNet;
 pub(crate) use super::wavenet::WaveNetSpec;
 use super::weights::Weights;
-use super::{Act, Ctx};
+use super::{Act, Ctx, with_values};
+use crate::device::Use;
 use crate::error::{Error, Result};
 
 /// Volume-preserving affine coupling layers (Glow-TTS), run backwards.
@@ -15,22 +16,27 @@ pub(crate) struct ResidualCoupling {
 }
 
 struct Coupling {
-    pre: RowConv,
+    pre: Conv,
     wavenet: WaveNet,
-    post: RowConv,
+    /// To what is added to the second half: the mean, with its sign turned.
+    post: Conv,
 }
 
 impl ResidualCoupling {
     /// Reads `flows.0..count` over an even number of `channels`.
     pub(crate) fn load(w: &Weights, channels: usize, count: usize, spec: WaveNetSpec) -> Result<Self> {
         let half = channels / 2;
+        let on = w.engine().on_processor();
         let mut layers = Vec::new();
         for i in 0..count {
             let w = w.at("flows").at(i);
+            let out = ConvSpec::same(spec.channels, half, 1);
+            let mut mean = out.read(&w.at("conv_post"), true)?;
+            mean.0.iter_mut().chain(&mut mean.1).for_each(|v| *v = -*v);
             layers.push(Coupling {
-                pre: RowConv::load(&w.at("conv_pre"), ConvSpec::same(half, spec.channels, 1), true)?,
-                wavenet: WaveNet::load(&w.at("wavenet"), spec)?,
-                post: RowConv::load(&w.at("conv_post"), ConvSpec::same(spec.channels, half, 1), true)?,
+                pre: ConvSpec::same(half, spec.channels, 1).load(&w.at("conv_pre"), on, true)?,
+                wavenet: WaveNet::load(&w.at("wavenet"), on, spec)?,
+                post: out.pack(on, &mean),
             });
         }
         Ok(Self { layers, channels })
@@ -38,19 +44,23 @@ impl ResidualCoupling {
 
     /// The latents of a sample of the prior, both `[1, frames, channels]`, in the voice of `speaker` `[1, 1, n]`.
     pub(crate) fn reverse(&self, ctx: &Ctx<'_>, prior: &Act, speaker: Option<&Act>) -> Result<Act> {
-        let half = self.channels / 2;
-        let mut scratch = Vec::new();
+        let (c, half) = (self.channels, self.channels / 2);
+        let mut cpu = Cpu::new(0);
         let speaker = speaker.map(Act::values).transpose()?;
         let mut z = prior.values()?;
+        let frames = z.len() / c;
         for layer in self.layers.iter().rev() {
             ctx.check()?;
-            z.chunks_exact_mut(self.channels).for_each(<[f32]>::reverse);
-            let first: Vec<f32> = z.chunks_exact(self.channels).flat_map(|row| &row[..half]).copied().collect();
-            let h = layer.wavenet.apply(ctx, layer.pre.apply(&first, &mut scratch), speaker.as_deref())?;
-            let mean = layer.post.apply(&h, &mut scratch);
-            for (row, mean) in z.chunks_exact_mut(self.channels).zip(mean.chunks_exact(half)) {
-                row[half..].iter_mut().zip(mean).for_each(|(z, m)| *z -= m);
-            }
+            cpu.team.refresh();
+            z.chunks_exact_mut(c).for_each(<[f32]>::reverse);
+            let inner = layer.pre.outputs();
+            let _held = ctx.take(Use::Workspace, 2 * frames * inner)?;
+            let (mut h, mut skip) = (cpu.arena.lend::<f32>(frames * inner), cpu.arena.lend::<f32>(frames * inner));
+            let first = Rows::new(&z, frames, half, c);
+            layer.pre.forward(&cpu, first, Fused::None, Tile::dense(&mut h, inner), End::default());
+            layer.wavenet.forward(ctx, &cpu, &mut h, speaker.as_deref(), &mut skip)?;
+            let second = Tile::new(&mut z[half..], frames, half, c);
+            layer.post.forward(&cpu, Rows::dense(&skip, inner), Fused::None, second, End { act: Fused::None, add: true });
         }
         Act::new(z, prior.shape()?)
     }

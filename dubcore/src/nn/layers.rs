@@ -8,9 +8,9 @@ use candle_core::{D, Device, Tensor};
 use super::cpu::Packed;
 use super::elementwise::{add, map};
 use super::engine::Engine;
-use super::rows::with_values;
+use super::with_values;
 use super::weights::Weights;
-use super::{Act, Ctx, cpu};
+use super::{Act, cpu};
 use crate::error::{Error, ErrorKind, Result};
 
 /// `y = x W^T + b` over the last dimension.
@@ -59,10 +59,6 @@ impl LayerNorm {
     /// Reads `weight` and `bias`, `[channels]`.
     pub(crate) fn load(w: &Weights, channels: usize, eps: f64) -> Result<Self> {
         Ok(Self { gain: w.tensor("weight", &[channels])?, bias: w.tensor("bias", &[channels])?, eps: eps as f32 })
-    }
-
-    pub(crate) fn forward(&self, _: &Ctx<'_>, x: &Act) -> Result<Act> {
-        Ok(Act(self.apply(&x.0)?))
     }
 
     pub(in crate::nn) fn apply(&self, x: &Tensor) -> Result<Tensor> {

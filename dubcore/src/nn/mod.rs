@@ -1,7 +1,7 @@
 //! What the backends share: weights, layers, attention over a KV cache, the decode loop, log-mel.
 //!
-//! Backends speak to this module in whole layers and never see a tensor: [`Act`] and [`Signal`] are opaque. candle is
-//! the engine behind it; another one can stand here without a backend noticing.
+//! Backends speak to this module in whole layers and never see a tensor: [`Act`] is opaque. Behind it are the kernels of [`cpu`]
+//! and candle, the reference; no backend notices which.
 
 pub(crate) mod conv;
 #[allow(dead_code, reason = "some of it waits for the backends, which still compute with candle")]
@@ -15,7 +15,6 @@ pub(crate) mod hifigan;
 pub(crate) mod layers;
 pub(crate) mod mel;
 pub(crate) mod relative;
-pub(crate) mod rows;
 pub(crate) mod sentencepiece;
 mod spline;
 pub(crate) mod transformer;
@@ -25,7 +24,7 @@ pub(crate) mod weights;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use candle_core::{Device, Tensor};
+use candle_core::{Device, Storage, Tensor};
 
 pub(crate) use engine::settle;
 
@@ -65,10 +64,6 @@ pub(crate) fn run<R: Send>(job: &Job, place: &Place, work: impl FnOnce(&Ctx<'_>)
 #[derive(Clone)]
 pub(crate) struct Act(pub(in crate::nn) Tensor);
 
-/// Activations of a sampled signal: f32, `[batch, channels, time]`, the layout of convolutions.
-#[derive(Clone)]
-pub(crate) struct Signal(pub(in crate::nn) Tensor);
-
 impl Act {
     /// From values in `[batch, time, channels]` order.
     pub(crate) fn new(values: Vec<f32>, shape: (usize, usize, usize)) -> Result<Self> {
@@ -86,28 +81,15 @@ impl Act {
     }
 }
 
-impl Signal {
-    /// From values in `[batch, channels, time]` order.
-    pub(crate) fn new(values: Vec<f32>, shape: (usize, usize, usize)) -> Result<Self> {
-        Ok(Self(Tensor::from_vec(values, shape, &Device::Cpu)?))
-    }
-
-    /// `(batch, channels, time)`.
-    #[cfg(test)]
-    pub(crate) fn shape(&self) -> Result<(usize, usize, usize)> {
-        Ok(self.0.dims3()?)
-    }
-
-    /// The values in `[batch, channels, time]` order.
-    #[cfg(test)]
-    pub(crate) fn values(&self) -> Result<Vec<f32>> {
-        Ok(self.0.flatten_all()?.to_vec1()?)
-    }
-
-    /// The same values laid out for sequence layers.
-    pub(crate) fn to_act(&self) -> Result<Act> {
-        Ok(Act(self.0.transpose(1, 2)?.contiguous()?))
-    }
+/// Lends the values of a tensor, copied only if they are not in order.
+pub(in crate::nn) fn with_values<R>(x: &Tensor, work: impl FnOnce(&[f32]) -> R) -> Result<R> {
+    let x = x.contiguous()?;
+    let (storage, layout) = x.storage_and_layout();
+    let Storage::Cpu(values) = &*storage else {
+        return Err(Error::internal("values are not in main memory"));
+    };
+    let (from, to) = layout.contiguous_offsets().ok_or_else(|| Error::internal("values are not in order"))?;
+    Ok(work(&values.as_slice::<f32>()?[from..to]))
 }
 
 impl From<candle_core::Error> for Error {

@@ -1,21 +1,20 @@
-//! The text encoder's layer: self-attention with learned vectors for near relative positions (Shaw et al. 2018, as in
-//! Glow-TTS), and a convolutional feed-forward network, each normalised after its residual.
-
-use candle_core::{Device, Tensor};
+//! The text encoder of VITS: layers of self-attention with learned vectors for near relative positions (Shaw et al. 2018, as
+//! in Glow-TTS), and a convolutional feed-forward network, each normalised after its residual.
 
 use super::conv::ConvSpec;
-use super::layers::{Activation, LayerNorm, softmax};
-use super::rows::{RowConv, Strided, product_strided, with_values};
+use super::cpu::{Act as Fused, Conv, Cpu, End, Format, Isa, LayerNorm, Packed, Rows, Shape, Tile, softmax_rows};
+use super::layers::Activation;
 use super::weights::Weights;
 use super::{Act, Ctx};
 use crate::device::Use;
 use crate::error::Result;
 
-/// The shape of a [`RelativeLayer`].
+/// The shape of a [`TextEncoder`].
 #[derive(Clone, Copy)]
 pub(crate) struct RelativeSpec {
     pub(crate) channels: usize,
     pub(crate) heads: usize,
+    pub(crate) layers: usize,
     /// Positions at most so far away have vectors of their own; `None` if none has.
     pub(crate) window: Option<usize>,
     /// Whether the projections have biases.
@@ -24,86 +23,156 @@ pub(crate) struct RelativeSpec {
     pub(crate) ffn_width: usize,
     pub(crate) activation: Activation,
     pub(crate) eps: f64,
+    /// Channels of the prior's means, and as many of its deviations.
+    pub(crate) prior: usize,
 }
 
-pub(crate) struct RelativeLayer {
-    query: RowConv,
-    key: RowConv,
-    value: RowConv,
-    out: RowConv,
-    /// Vectors added to keys and values, `[2 window + 1, head]`.
-    near: Option<(Vec<f32>, Vec<f32>)>,
-    norm_1: LayerNorm,
-    ffn: (RowConv, RowConv),
-    norm_2: LayerNorm,
+const SET: End = End { act: Fused::None, add: false };
+const ADD: End = End { act: Fused::None, add: true };
+
+/// It computes in f32, whatever the rest of the voice does: durations hang on it, which are rounded to whole frames.
+pub(crate) struct TextEncoder {
+    isa: Isa,
+    layers: Vec<Layer>,
+    project: Conv,
     spec: RelativeSpec,
 }
 
-impl RelativeLayer {
+struct Layer {
+    /// Queries, which include the scale of the scores, keys and values.
+    qkv: Packed,
+    out: Packed,
+    near: Option<Near>,
+    norm_1: LayerNorm,
+    ffn: (Conv, Conv),
+    norm_2: LayerNorm,
+}
+
+/// Vectors added to keys and values, `[2 window + 1, head]`.
+struct Near {
+    window: usize,
+    keys: Packed,
+    values: Packed,
+}
+
+impl TextEncoder {
+    /// Reads `encoder.layers` and `project`.
     pub(crate) fn load(w: &Weights, spec: RelativeSpec) -> Result<Self> {
-        let c = spec.channels;
-        let attention = w.at("attention");
-        let square = |name: &str| RowConv::linear(&attention.at(name), c, c, spec.bias);
-        let near = |name: &str, window: usize| attention.values(name, &[1, 2 * window + 1, c / spec.heads]);
-        let ffn = w.at("feed_forward");
-        let conv = |name: &str, from, to| RowConv::load(&ffn.at(name), ConvSpec::same(from, to, spec.ffn_width), true);
+        let isa = w.engine().on_processor().0;
+        let project = ConvSpec::same(spec.channels, 2 * spec.prior, 1);
+        let layer = |i| Layer::load(&w.at("encoder.layers").at(i), isa, spec);
         Ok(Self {
-            query: square("q_proj")?,
-            key: square("k_proj")?,
-            value: square("v_proj")?,
-            out: square("out_proj")?,
-            near: spec.window.map(|n| Ok::<_, crate::Error>((near("emb_rel_k", n)?, near("emb_rel_v", n)?))).transpose()?,
-            norm_1: LayerNorm::load(&w.at("layer_norm"), c, spec.eps)?,
-            ffn: (conv("conv_1", c, spec.ffn)?, conv("conv_2", spec.ffn, c)?),
-            norm_2: LayerNorm::load(&w.at("final_layer_norm"), c, spec.eps)?,
+            isa,
+            layers: (0..spec.layers).map(layer).collect::<Result<_>>()?,
+            project: project.load(&w.at("project"), (isa, Format::F32), true)?,
             spec,
         })
     }
 
-    /// `x` is one sequence, `[1, tokens, channels]`.
-    pub(crate) fn forward(&self, ctx: &Ctx<'_>, x: &Act) -> Result<Act> {
+    /// What is made of one sequence `x`, `[1, tokens, channels]`, and the prior that it stands for, `[1, tokens, 2 prior]`: means
+    /// and logarithms of deviations.
+    pub(crate) fn forward(&self, ctx: &Ctx<'_>, x: &Act) -> Result<(Act, Act)> {
         let (_, t, c) = x.shape()?;
-        // Queries, keys, values and their sum; scores before and after softmax, or the wide layer twice.
+        let mut cpu = Cpu::new(0);
+        let mut x = x.values()?;
+        // Queries, keys, values and their sum; scores of a head, or the wide layer.
         let _held = ctx.take(Use::Workspace, t * (5 * c + 2 * t.max(self.spec.ffn)))?;
-        let attended = self.attend(ctx, x)?;
-        let x = self.norm_1.forward(ctx, &Act((&x.0 + attended.0)?))?;
-        let h = Act(self.spec.activation.apply(&self.ffn.0.forward(ctx, &x)?.0)?);
-        let h = self.ffn.1.forward(ctx, &h)?;
-        self.norm_2.forward(ctx, &Act((&x.0 + h.0)?))
+        for layer in &self.layers {
+            ctx.check()?;
+            cpu.team.refresh();
+            let mut other = cpu.arena.lend::<f32>(t * c);
+            other.copy_from_slice(&x);
+            self.attend(ctx, &cpu, layer, &x, &mut other)?;
+            layer.norm_1.forward(&cpu, Rows::dense(&other, c), Tile::dense(&mut x, c));
+            let mut wide = cpu.arena.lend::<f32>(t * self.spec.ffn);
+            let end = End { act: self.spec.activation.fused(), add: false };
+            layer.ffn.0.forward(&cpu, Rows::dense(&x, c), Fused::None, Tile::dense(&mut wide, self.spec.ffn), end);
+            other.copy_from_slice(&x);
+            layer.ffn.1.forward(&cpu, Rows::dense(&wide, self.spec.ffn), Fused::None, Tile::dense(&mut other, c), ADD);
+            layer.norm_2.forward(&cpu, Rows::dense(&other, c), Tile::dense(&mut x, c));
+        }
+        let mut prior = vec![0.0; t * 2 * self.spec.prior];
+        self.project.forward(&cpu, Rows::dense(&x, c), Fused::None, Tile::dense(&mut prior, 2 * self.spec.prior), SET);
+        Ok((Act::new(x, (1, t, c))?, Act::new(prior, (1, t, 2 * self.spec.prior))?))
     }
 
-    fn attend(&self, ctx: &Ctx<'_>, x: &Act) -> Result<Act> {
-        let (_, t, c) = x.shape()?;
-        let size = c / self.spec.heads;
-        let mut q = self.query.forward(ctx, x)?.values()?;
-        q.iter_mut().for_each(|v| *v *= (size as f32).powf(-0.5));
-        let (k, v) = (self.key.forward(ctx, x)?.values()?, self.value.forward(ctx, x)?.values()?);
-        let mut out = vec![0.0; t * c];
-        for head in 0..self.spec.heads {
+    /// Adds to `sum` what attention makes of `x`. Keys and values are packed as weights of two products.
+    fn attend(&self, ctx: &Ctx<'_>, cpu: &Cpu, layer: &Layer, x: &[f32], sum: &mut [f32]) -> Result<()> {
+        let (c, heads) = (self.spec.channels, self.spec.heads);
+        let (t, size) = (x.len() / c, c / heads);
+        let mut qkv = cpu.arena.lend::<f32>(t * 3 * c);
+        layer.qkv.forward(cpu, Rows::dense(x, c), Tile::dense(&mut qkv, 3 * c), SET);
+        let mut mixed = cpu.arena.lend::<f32>(t * c);
+        let mut scores = cpu.arena.lend::<f32>(t * t);
+        let pack = |outputs, channels, row: &mut dyn FnMut(usize, &mut [f32])| {
+            Packed::new(self.isa, Format::F32, Shape { outputs, channels, taps: 1 }, None, row)
+        };
+        for head in 0..heads {
             ctx.check()?;
-            let at = head * size;
-            let of = |values| Strided { values: &<[f32]>::split_at(values, at).1[..(t - 1) * c + size], stride: c };
-            let mut scores = vec![0.0; t * t];
-            product_strided(of(&q), of(&k), true, (t, t, size), &mut scores, t);
-            if let (Some((keys, _)), Some(window)) = (&self.near, self.spec.window) {
-                let mut near = vec![0.0; t * (2 * window + 1)];
-                let keys = Strided { values: keys, stride: size };
-                product_strided(of(&q), keys, true, (t, 2 * window + 1, size), &mut near, 2 * window + 1);
-                band(t, window, |i, j, place| scores[i * t + j] += near[i * (2 * window + 1) + place]);
+            let part = |of: usize, i: usize| &qkv[(i * 3 + of) * c + head * size..][..size];
+            let keys = pack(t, size, &mut |i, row| row.copy_from_slice(part(1, i)));
+            let values = pack(size, t, &mut |o, row| row.iter_mut().enumerate().for_each(|(i, v)| *v = part(2, i)[o]));
+            let queries = Rows::new(&qkv[head * size..], t, size, 3 * c);
+            keys.forward(cpu, queries, Tile::dense(&mut scores, t), SET);
+            if let Some(Near { window, keys, .. }) = &layer.near {
+                let places = 2 * window + 1;
+                let mut near = cpu.arena.lend::<f32>(t * places);
+                keys.forward(cpu, queries, Tile::dense(&mut near, places), SET);
+                band(t, *window, |i, j, place| scores[i * t + j] += near[i * places + place]);
             }
-            let scores = softmax(&Tensor::from_vec(scores, (t, t), &Device::Cpu)?)?;
-            with_values(&scores, |p| {
-                let weights = Strided { values: p, stride: t };
-                product_strided(weights, of(&v), false, (t, size, t), &mut out[at..], c);
-                if let (Some((_, values)), Some(window)) = (&self.near, self.spec.window) {
-                    let mut near = vec![0.0; t * (2 * window + 1)];
-                    band(t, window, |i, j, place| near[i * (2 * window + 1) + place] = p[i * t + j]);
-                    let (near, values) = (Strided { values: &near, stride: 2 * window + 1 }, Strided { values, stride: size });
-                    product_strided(near, values, false, (t, size, 2 * window + 1), &mut out[at..], c);
-                }
-            })?;
+            softmax_rows(cpu, self.isa, Tile::dense(&mut scores, t));
+            let mut out = Tile::new(&mut mixed[head * size..], t, size, c);
+            values.forward(cpu, Rows::dense(&scores, t), out.again(), SET);
+            if let Some(Near { window, values, .. }) = &layer.near {
+                let places = 2 * window + 1;
+                let mut near = cpu.arena.lend::<f32>(t * places);
+                near.fill(0.0);
+                band(t, *window, |i, j, place| near[i * places + place] = scores[i * t + j]);
+                values.forward(cpu, Rows::dense(&near, places), out, ADD);
+            }
         }
-        self.out.forward(ctx, &Act::new(out, (1, t, c))?)
+        layer.out.forward(cpu, Rows::dense(&mixed, c), Tile::dense(sum, c), ADD);
+        Ok(())
+    }
+}
+
+impl Layer {
+    fn load(w: &Weights, isa: Isa, spec: RelativeSpec) -> Result<Self> {
+        let c = spec.channels;
+        let size = c / spec.heads;
+        let on = (isa, Format::F32);
+        let attention = w.at("attention");
+        let square = |name: &str| -> Result<(Vec<f32>, Vec<f32>)> {
+            let w = attention.at(name);
+            Ok((w.values("weight", &[c, c])?, if spec.bias { w.values("bias", &[c])? } else { vec![0.0; c] }))
+        };
+        let mut queries = square("q_proj")?;
+        queries.0.iter_mut().chain(&mut queries.1).for_each(|v| *v *= (size as f32).powf(-0.5));
+        let (weights, biases): (Vec<_>, Vec<_>) = [queries, square("k_proj")?, square("v_proj")?].into_iter().unzip();
+        let (out, bias) = square("out_proj")?;
+        let near = |window: usize| -> Result<Near> {
+            let places = 2 * window + 1;
+            let read = |name: &str| attention.values(name, &[1, places, size]);
+            let (keys, values) = (read("emb_rel_k")?, read("emb_rel_v")?);
+            let turned: Vec<f32> = (0..size).flat_map(|o| values.iter().skip(o).step_by(size)).copied().collect();
+            let (keys, values) = ((keys, (places, size)), (turned, (size, places)));
+            let pack = |(weights, size): (Vec<f32>, _)| Packed::linear(isa, Format::F32, &weights, None, size);
+            Ok(Near { window, keys: pack(keys), values: pack(values) })
+        };
+        let norm = |name: &str| -> Result<LayerNorm> {
+            let w = w.at(name);
+            Ok(LayerNorm::new(isa, w.values("weight", &[c])?, w.values("bias", &[c])?, spec.eps as f32))
+        };
+        let ffn = w.at("feed_forward");
+        let conv = |name: &str, from, to| ConvSpec::same(from, to, spec.ffn_width).load(&ffn.at(name), on, true);
+        Ok(Self {
+            qkv: Packed::linear(isa, Format::F32, &weights.concat(), Some(&biases.concat()), (3 * c, c)),
+            out: Packed::linear(isa, Format::F32, &out, Some(&bias), (c, c)),
+            near: spec.window.map(near).transpose()?,
+            norm_1: norm("layer_norm")?,
+            ffn: (conv("conv_1", c, spec.ffn)?, conv("conv_2", spec.ffn, c)?),
+            norm_2: norm("final_layer_norm")?,
+        })
     }
 }
 

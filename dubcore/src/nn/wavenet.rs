@@ -2,7 +2,7 @@
 
 use super::Ctx;
 use super::conv::ConvSpec;
-use super::rows::RowConv;
+use super::cpu::{Act, Conv, Cpu, End, Format, Isa, Rows, Tile, gate};
 use super::weights::Weights;
 use crate::device::Use;
 use crate::error::Result;
@@ -20,68 +20,77 @@ pub(crate) struct WaveNetSpec {
 }
 
 pub(in crate::nn) struct WaveNet {
-    layers: Vec<(RowConv, RowConv)>,
-    speaker: Option<RowConv>,
+    isa: Isa,
+    layers: Vec<Layer>,
+    speaker: Option<Conv>,
     channels: usize,
 }
 
+struct Layer {
+    /// To filters and gates.
+    into: Conv,
+    /// To what is added to the layer's input; the last layer has none.
+    residual: Option<Conv>,
+    skip: Conv,
+}
+
 impl WaveNet {
-    pub(in crate::nn) fn load(w: &Weights, spec: WaveNetSpec) -> Result<Self> {
+    pub(in crate::nn) fn load(w: &Weights, on: (Isa, Format), spec: WaveNetSpec) -> Result<Self> {
         let WaveNetSpec { channels: c, layers: count, width, dilation_rate, speaker } = spec;
         let mut layers = Vec::new();
         for i in 0..count {
             let dilation = dilation_rate.saturating_pow(i as u32);
-            let into = RowConv::load(&w.at("in_layers").at(i), ConvSpec { dilation, ..ConvSpec::same(c, 2 * c, width) }, true)?;
-            // The last layer has no residual path.
-            let out = if i + 1 < count { 2 * c } else { c };
-            layers.push((into, RowConv::load(&w.at("res_skip_layers").at(i), ConvSpec::same(c, out, 1), true)?));
-        }
-        let cond = |w: &Weights| RowConv::load(w, ConvSpec::same(speaker, 2 * c * count, 1), true);
-        let speaker = if speaker > 0 { Some(cond(&w.at("cond_layer"))?) } else { None };
-        Ok(Self { layers, speaker, channels: c })
-    }
-
-    /// `[t, channels]` to the same.
-    pub(in crate::nn) fn apply(&self, ctx: &Ctx<'_>, mut x: Vec<f32>, speaker: Option<&[f32]>) -> Result<Vec<f32>> {
-        let c = self.channels;
-        let t = x.len() / c;
-        // The input, the gates, what is left and what is skipped.
-        let _held = ctx.take(Use::Workspace, t * 8 * c)?;
-        let mut scratch = Vec::new();
-        let given = match (&self.speaker, speaker) {
-            (Some(cond), Some(vector)) => cond.apply(vector, &mut scratch),
-            _ => Vec::new(),
-        };
-        let mut skip = vec![0.0; t * c];
-        let mut gated = vec![0.0; t * c];
-        for (i, (into, out)) in self.layers.iter().enumerate() {
-            ctx.check()?;
-            let mut h = into.apply(&x, &mut scratch);
-            if let Some(by_layer) = given.get(i * 2 * c..(i + 1) * 2 * c) {
-                h.chunks_exact_mut(2 * c).for_each(|row| row.iter_mut().zip(by_layer).for_each(|(h, g)| *h += g));
-            }
-            for (row, to) in h.chunks_exact(2 * c).zip(gated.chunks_exact_mut(c)) {
-                let (filter, gate) = row.split_at(c);
-                filter.iter().zip(gate).zip(to).for_each(|((f, g), y)| *y = gated_unit(*f, *g));
-            }
-            let y = out.apply(&gated, &mut scratch);
-            if i + 1 < self.layers.len() {
-                for ((row, x), skip) in y.chunks_exact(2 * c).zip(x.chunks_exact_mut(c)).zip(skip.chunks_exact_mut(c)) {
-                    let (residual, on) = row.split_at(c);
-                    x.iter_mut().zip(residual).for_each(|(x, r)| *x += r);
-                    skip.iter_mut().zip(on).for_each(|(s, o)| *s += o);
-                }
+            let into = ConvSpec { dilation, ..ConvSpec::same(c, 2 * c, width) }.load(&w.at("in_layers").at(i), on, true)?;
+            let (square, out) = (ConvSpec::same(c, c, 1), w.at("res_skip_layers").at(i));
+            layers.push(if i + 1 < count {
+                let (mut weights, mut bias) = ConvSpec { output: 2 * c, ..square }.read(&out, true)?;
+                let skip = (weights.split_off(c * c), bias.split_off(c));
+                Layer { into, residual: Some(square.pack(on, &(weights, bias))), skip: square.pack(on, &skip) }
             } else {
-                skip.iter_mut().zip(&y).for_each(|(s, o)| *s += o);
-            }
+                Layer { into, residual: None, skip: square.load(&out, on, true)? }
+            });
         }
-        Ok(skip)
+        let cond = |w: &Weights| ConvSpec::same(speaker, 2 * c * count, 1).load(w, on, true);
+        let speaker = if speaker > 0 { Some(cond(&w.at("cond_layer"))?) } else { None };
+        Ok(Self { isa: on.0, layers, speaker, channels: c })
     }
-}
 
-/// tanh(filter) * sigmoid(gate), both by `exp`, which is half the price of `tanh`.
-fn gated_unit(filter: f32, gate: f32) -> f32 {
-    // Beyond 9 tanh is 1 in f32, and the exponential would overflow.
-    let e = (2.0 * filter.clamp(-9.0, 9.0)).exp();
-    (e - 1.0) / ((e + 1.0) * (1.0 + (-gate).exp()))
+    /// `skip` `[t, channels]` from `x`, which is changed.
+    pub(in crate::nn) fn forward(
+        &self,
+        ctx: &Ctx<'_>,
+        cpu: &Cpu,
+        x: &mut [f32],
+        speaker: Option<&[f32]>,
+        skip: &mut [f32],
+    ) -> Result<()> {
+        let c = self.channels;
+        // The gates before and after.
+        let _held = ctx.take(Use::Workspace, 3 * x.len())?;
+        let mut given = Vec::new();
+        if let (Some(cond), Some(vector)) = (&self.speaker, speaker) {
+            given.resize(cond.outputs(), 0.0);
+            let to = Tile::dense(&mut given, cond.outputs());
+            cond.forward(cpu, Rows::dense(vector, vector.len()), Act::None, to, End::default());
+        }
+        let mut h = cpu.arena.lend::<f32>(2 * x.len());
+        let mut gated = cpu.arena.lend::<f32>(x.len());
+        let add = End { act: Act::None, add: true };
+        for (i, layer) in self.layers.iter().enumerate() {
+            ctx.check()?;
+            let by_layer = given.get(i * 2 * c..(i + 1) * 2 * c);
+            if let Some(by_layer) = by_layer {
+                h.chunks_exact_mut(2 * c).for_each(|row| row.copy_from_slice(by_layer));
+            }
+            let end = End { act: Act::None, add: by_layer.is_some() };
+            layer.into.forward(cpu, Rows::dense(x, c), Act::None, Tile::dense(&mut h, 2 * c), end);
+            gate(cpu, self.isa, Rows::dense(&h, 2 * c), Tile::dense(&mut gated, c));
+            if let Some(residual) = &layer.residual {
+                residual.forward(cpu, Rows::dense(&gated, c), Act::None, Tile::dense(x, c), add);
+            }
+            let end = if i > 0 { add } else { End::default() };
+            layer.skip.forward(cpu, Rows::dense(&gated, c), Act::None, Tile::dense(skip, c), end);
+        }
+        Ok(())
+    }
 }

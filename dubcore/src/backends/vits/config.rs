@@ -17,7 +17,7 @@ use crate::source::ModelFiles;
 pub(super) struct Config {
     pub(super) vocab_size: usize,
     pub(super) hidden_size: usize,
-    pub(super) num_hidden_layers: usize,
+    num_hidden_layers: usize,
     num_attention_heads: usize,
     window_size: Option<usize>,
     use_bias: bool,
@@ -190,12 +190,14 @@ impl Config {
         Ok(RelativeSpec {
             channels: self.hidden_size,
             heads: self.num_attention_heads,
+            layers: self.num_hidden_layers,
             window: self.window_size,
             bias: self.use_bias,
             ffn: self.ffn_dim,
             ffn_width: self.ffn_kernel_size,
             activation: Activation::parse(&self.hidden_act)?,
             eps: self.layer_norm_eps,
+            prior: self.flow_size,
         })
     }
 

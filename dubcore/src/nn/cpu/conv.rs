@@ -5,10 +5,10 @@
 //! to all phases of its stride at once. Signals are rounded once, with their activation, to what the weights are.
 
 use super::Cpu;
-use super::arena::{Arena, Lent};
+use super::arena::{Arena, Lent, cast};
 use super::gemm::{Act, Convert, End, Operand, Product};
 use super::pack::{Format, Packed, Shape};
-use super::simd::Isa;
+use super::simd::{Isa, Kernel, MATRIX_ROWS, Simd};
 use super::tile::{Rows, Tile};
 
 /// A convolution.
@@ -37,11 +37,22 @@ impl Conv {
         let Shape { outputs, channels, taps } = shape;
         assert!(weights.len() == outputs * channels * taps && taps > 0 && stride > 0 && dilation > 0);
         let packed = Packed::new(isa, rounded(format), shape, bias, |o, row| {
-            for (c, by_tap) in weights[o * channels * taps..].chunks_exact(taps).take(channels).enumerate() {
-                by_tap.iter().enumerate().for_each(|(tap, w)| row[tap * channels + c] = *w);
-            }
+            by_tap(&weights[o * channels * taps..][..channels * taps], taps, row);
         });
         Self { packed, stride, left: (taps - 1) * dilation / 2, dilation }
+    }
+
+    pub(crate) fn channels(&self) -> usize {
+        self.packed.shape.channels
+    }
+
+    pub(crate) fn outputs(&self) -> usize {
+        self.packed.shape.outputs
+    }
+
+    /// How many steps before an output step its inputs begin; with an odd number of taps, they end as many behind it.
+    pub(crate) fn reach(&self) -> usize {
+        self.left
     }
 
     /// Steps of the output for `steps` of the input.
@@ -51,19 +62,140 @@ impl Conv {
 
     /// `out` `[steps, outputs]` from `before(x)`, `x` `[time, channels]`.
     pub(crate) fn forward(&self, cpu: &Cpu, x: Rows<'_>, before: Act, out: Tile<'_>, end: End) {
-        assert_eq!((x.columns(), out.columns()), (self.packed.shape.channels, self.packed.shape.outputs));
         assert_eq!(out.rows(), self.steps(x.len()));
-        let (steps, arena) = (part(cpu, out.rows()), &cpu.arena);
-        cpu.team.each_rows(out, steps, |i, out| {
-            let reach = (self.packed.shape.taps - 1) * self.dilation;
-            let from = (i * steps * self.stride) as isize - self.left as isize;
-            let rows = (out.rows() - 1) * self.stride + reach + 1;
-            let words = padded(&self.packed, arena, x, before, from, rows);
-            let row = self.packed.words();
-            let a = Operand { words: &words, row: row * self.stride, tap: row * self.dilation, rows: out.rows(), scales: &[] };
-            self.packed.isa.run(Product { w: &self.packed, panel: 0, a, out, end });
+        self.forward_from(cpu, x, 0, before, out, end);
+    }
+
+    /// As many steps of the output as `out` has rows, from step `first` on.
+    pub(crate) fn forward_from(&self, cpu: &Cpu, x: Rows<'_>, first: usize, before: Act, out: Tile<'_>, end: End) {
+        assert_eq!((x.columns(), out.columns()), (self.packed.shape.channels, self.packed.shape.outputs));
+        assert!(first + out.rows() <= self.steps(x.len()));
+        let (steps, arena) = (part(cpu, &self.packed, out.rows()), &cpu.arena);
+        cpu.team.each_rows(out, steps, |i, out| self.rows(arena, x, first + i * steps, before, out, end));
+    }
+
+    /// One thread's part of it.
+    fn rows(&self, arena: &Arena, x: Rows<'_>, first: usize, before: Act, out: Tile<'_>, end: End) {
+        let w = &self.packed;
+        let reach = (w.shape.taps - 1) * self.dilation;
+        let from = (first * self.stride) as isize - self.left as isize;
+        let rows = (out.rows() - 1) * self.stride + reach + 1;
+        let inside = from >= 0 && from as usize + rows <= x.len();
+        let held;
+        let (words, per_row) = if inside && before == Act::None && w.format == Format::F32 {
+            // As they are.
+            (cast(x.slice(from as usize, rows).values()), x.stride())
+        } else {
+            held = padded((w.isa, w.format), arena, x, before, from, rows);
+            (&*held, w.words())
+        };
+        let a = Operand { words, row: per_row * self.stride, tap: per_row * self.dilation, rows: out.rows(), scales: &[] };
+        w.isa.run(Product { w, panel: 0, a, out, end });
+    }
+}
+
+/// Weights `[channels, taps]` of an output as `[taps, channels]`.
+fn by_tap(weights: &[f32], taps: usize, to: &mut [f32]) {
+    let channels = weights.len() / taps;
+    for (c, of_channel) in weights.chunks_exact(taps).enumerate() {
+        of_channel.iter().enumerate().for_each(|(tap, w)| to[tap * channels + c] = *w);
+    }
+}
+
+/// A convolution to one channel. Of a panel of outputs all but one would be empty: each step is a dot product instead.
+pub(crate) struct ConvToOne {
+    isa: Isa,
+    /// `[taps, channels]`.
+    weights: Vec<f32>,
+    bias: f32,
+    channels: usize,
+    left: usize,
+}
+
+impl ConvToOne {
+    /// Weights `[channels, taps]`, as PyTorch stores them.
+    pub(crate) fn new(isa: Isa, (channels, taps): (usize, usize), weights: &[f32], bias: f32) -> Self {
+        assert!(weights.len() == channels * taps && taps > 0);
+        let mut turned = vec![0.0; weights.len()];
+        by_tap(weights, taps, &mut turned);
+        Self { isa, weights: turned, bias, channels, left: (taps - 1) / 2 }
+    }
+
+    /// How many steps on either side of a step its inputs are.
+    pub(crate) fn reach(&self) -> usize {
+        self.left
+    }
+
+    /// `act` of as many steps of the output as `out` has, from step `first` on, of `before(x)`, `x` `[time, channels]`.
+    pub(crate) fn forward_from(&self, cpu: &Cpu, x: Rows<'_>, first: usize, before: Act, out: &mut [f32], act: Act) {
+        assert_eq!(x.columns(), self.channels);
+        assert!(first + out.len() <= x.len());
+        let arena = &cpu.arena;
+        let taps = self.weights.len() / self.channels;
+        cpu.team.each_rows(Tile::dense(out, 1), STEPS, |i, mut out| {
+            let from = (first + i * STEPS) as isize - self.left as isize;
+            let words = padded((self.isa, Format::F32), arena, x, before, from, out.rows() + taps - 1);
+            let values = Rows::new(cast(&words), out.rows(), self.weights.len(), self.channels);
+            self.isa.run(Dots { weights: &self.weights, bias: self.bias, x: values, act, out: out.all() });
         });
     }
+}
+
+/// Dot products of rows with weights.
+struct Dots<'a> {
+    weights: &'a [f32],
+    bias: f32,
+    x: Rows<'a>,
+    act: Act,
+    out: &'a mut [f32],
+}
+
+impl Kernel for Dots<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        /// Rows whose sums do not wait for one another.
+        const ROWS: usize = 4;
+        let mut row = 0;
+        for out in self.out.chunks_mut(ROWS) {
+            if out.len() == ROWS {
+                dots::<S, ROWS>(s, self.weights, std::array::from_fn(|r| self.x.row(row + r)), out);
+            } else {
+                for (r, out) in out.chunks_mut(1).enumerate() {
+                    dots::<S, 1>(s, self.weights, [self.x.row(row + r)], out);
+                }
+            }
+            row += ROWS;
+        }
+        let bias = s.splat(self.bias);
+        for i in (0..self.out.len()).step_by(S::LANES) {
+            let n = S::LANES.min(self.out.len() - i);
+            // SAFETY: so many are left.
+            unsafe {
+                let v = s.add(s.load_part(self.out.as_ptr().add(i), n, 0.0), bias);
+                s.store_part(self.out.as_mut_ptr().add(i), self.act.apply(s, v), n);
+            }
+        }
+    }
+}
+
+/// Each sum adds lane by lane, in an order that does not depend on the rows beside it.
+#[inline(always)]
+fn dots<S: Simd, const ROWS: usize>(s: S, weights: &[f32], x: [&[f32]; ROWS], out: &mut [f32]) {
+    assert!(x.iter().all(|x| x.len() == weights.len()) && out.len() == ROWS);
+    let mut sums = [s.splat(0.0); ROWS];
+    for i in (0..weights.len()).step_by(S::LANES) {
+        let n = S::LANES.min(weights.len() - i);
+        // SAFETY: so many are left of each: all are equally long.
+        unsafe {
+            let w = s.load_part(weights.as_ptr().add(i), n, 0.0);
+            for (sum, x) in sums.iter_mut().zip(x) {
+                *sum = s.fma(s.load_part(x.as_ptr().add(i), n, 0.0), w, *sum);
+            }
+        }
+    }
+    out.iter_mut().zip(sums).for_each(|(out, sum)| *out = s.sum(sum));
 }
 
 /// A transposed convolution that lengthens by its stride: `padding = (taps - stride) / 2` on either side is cut off.
@@ -96,6 +228,11 @@ impl ConvTranspose {
         Self { packed, outputs, stride, padding: (taps - stride) / 2 }
     }
 
+    /// How many input steps on either side an output step may depend on.
+    pub(crate) fn reach(&self) -> usize {
+        self.packed.shape.taps
+    }
+
     /// `out` `[time * stride, outputs]` from `before(x)`, `x` `[time, channels]`.
     pub(crate) fn forward(&self, cpu: &Cpu, x: Rows<'_>, before: Act, out: &mut [f32]) {
         let (time, wide) = (x.len(), self.stride * self.outputs);
@@ -107,7 +244,8 @@ impl ConvTranspose {
         let reach = self.packed.shape.taps - 1;
         let arena = &cpu.arena;
         let product = |from: usize, out: Tile<'_>| {
-            let words = padded(&self.packed, arena, x, before, from as isize - reach as isize, out.rows() + reach);
+            let w = (self.packed.isa, self.packed.format);
+            let words = padded(w, arena, x, before, from as isize - reach as isize, out.rows() + reach);
             let row = self.packed.words();
             let a = Operand { words: &words, row, tap: row, rows: out.rows(), scales: &[] };
             self.packed.isa.run(Product { w: &self.packed, panel: 0, a, out, end: End::default() });
@@ -124,7 +262,7 @@ impl ConvTranspose {
         }
         if whole_from < whole_to {
             let rows = whole_to - whole_from;
-            let steps = part(cpu, rows);
+            let steps = part(cpu, &self.packed, rows);
             let whole = &mut out[whole_from * wide - cut..][..rows * wide];
             cpu.team.each_rows(Tile::dense(whole, wide), steps, |i, out| product(whole_from + i * steps, out));
         }
@@ -135,14 +273,23 @@ fn rounded(format: Format) -> Format {
     if format == Format::F32 { Format::F32 } else { Format::Bf16 }
 }
 
-/// Steps that a thread does at a time.
-fn part(cpu: &Cpu, steps: usize) -> usize {
-    steps.div_ceil(2 * cpu.team.threads()).clamp(1, STEPS).next_multiple_of(96)
+/// Steps that a thread does at a time: whole strips of the product, and two parts for each thread at least, so that one that was
+/// interrupted is helped out.
+fn part(cpu: &Cpu, w: &Packed, steps: usize) -> usize {
+    let strip = if w.format == Format::F32 { 12 } else { MATRIX_ROWS };
+    steps.div_ceil(2 * cpu.team.threads()).clamp(1, STEPS).next_multiple_of(strip)
 }
 
-/// `before` of the rows `from..from + rows` of `x`, as words; zeros outside of it.
-fn padded<'a>(w: &Packed, arena: &'a Arena, x: Rows<'_>, before: Act, from: isize, rows: usize) -> Lent<'a, u32> {
-    let per_row = w.words();
+/// `before` of the rows `from..from + rows` of `x`, as words of a format; zeros outside of it.
+fn padded<'a>(
+    (isa, format): (Isa, Format),
+    arena: &'a Arena,
+    x: Rows<'_>,
+    before: Act,
+    from: isize,
+    rows: usize,
+) -> Lent<'a, u32> {
+    let per_row = format.words(x.columns());
     let mut words = arena.lend(rows * per_row);
     let left = from.min(0).unsigned_abs().min(rows);
     let first = from.max(0) as usize;
@@ -151,7 +298,7 @@ fn padded<'a>(w: &Packed, arena: &'a Arena, x: Rows<'_>, before: Act, from: isiz
     let (of_it, behind_it) = rest.split_at_mut(inside.len() * per_row);
     before_it.fill(0);
     behind_it.fill(0);
-    w.isa.run(Convert { x: inside, act: before, format: w.format, words: of_it, per_row, scales: &mut [] });
+    isa.run(Convert { x: inside, act: before, format, words: of_it, per_row, scales: &mut [] });
     words
 }
 

@@ -7,6 +7,8 @@
 //!
 //! Rows go by in strips through a block of panels that the second-level cache holds.
 
+use std::hint::black_box;
+
 use super::arena::{Arena, Lent, cast, cast_mut};
 use super::pack::{Format, LEAST, Packed};
 use super::simd::{Kernel, MATRIX_ROWS, MATRIX_WORDS, MAX_LANES, Matrix, Simd, math};
@@ -229,14 +231,19 @@ impl Product<'_> {
         }
         let (w, a) = (self.w, self.a);
         let of_panel = w.panel_words();
-        let block = (BLOCK / (4 * of_panel).max(1)).max(4) / 4 * 4;
+        // Few rows are done by four panels at a time.
+        let block = (BLOCK / (4 * of_panel).max(1)).max(if rows < S::ROWS { 4 } else { 1 });
         let steps = Steps { row: a.row, tap: a.tap, taps: w.shape.taps, words: w.words(), panel: of_panel };
         let mut sums = [0.0; SUMS];
         for from in (0..panels).step_by(block) {
             let to = (from + block).min(panels);
             let mut row = 0;
             while row < rows {
-                let (m, most) = tile_of::<S>(rows - row);
+                // Of as many sums, those that are less high and wider take fewer loads.
+                let (m, most) = match tile_of::<S>(rows - row) {
+                    (12, 1) if to - from > 1 => (6, 2),
+                    size => size,
+                };
                 let mut panel = from;
                 while panel < to {
                     let p = if panel + most <= to { most } else { 1 };
@@ -435,7 +442,7 @@ pub(super) fn tile_of<S: Simd>(left: usize) -> (usize, usize) {
     }
 }
 
-/// The sums of a tile of one of the sizes that [`tile_of`] gives, or of one panel only, row by row, `to_row` apart.
+/// The sums of a tile of one of the sizes that [`tile_of`] gives, of six rows by two panels, or of one panel only, row by row, `to_row` apart.
 ///
 /// # Safety
 /// As for [`sum`].
@@ -454,6 +461,7 @@ pub(super) unsafe fn tile<S: Simd, D: Dot>(
         match size {
             (12, _) if S::ROWS >= 12 => sum::<S, D, 12, 1>(s, a, b, steps, to, to_row),
             (8, _) if S::ROWS >= 8 => sum::<S, D, 8, 1>(s, a, b, steps, to, to_row),
+            (6, 2) if S::ROWS >= 12 => sum::<S, D, 6, 2>(s, a, b, steps, to, to_row),
             (6, _) if S::ROWS >= 6 => sum::<S, D, 6, 1>(s, a, b, steps, to, to_row),
             (4, 2) if S::ROWS >= 12 => sum::<S, D, 4, 2>(s, a, b, steps, to, to_row),
             (4, _) if S::ROWS >= 4 => sum::<S, D, 4, 1>(s, a, b, steps, to, to_row),
@@ -468,6 +476,15 @@ pub(super) unsafe fn tile<S: Simd, D: Dot>(
         }
     }
 }
+
+/// The most rows of a tile.
+const MAX_ROWS: usize = 12;
+
+/// Rows that share a pointer.
+const THREE: usize = 3;
+
+/// Inputs of a round of the innermost loop.
+const UNROLLED: usize = 4;
 
 /// The sums of `M` rows at `a` by `P` panels at `b`, row by row, `to_row` apart.
 ///
@@ -484,28 +501,31 @@ unsafe fn sum<S: Simd, D: Dot, const M: usize, const P: usize>(
 ) {
     let width = 2 * S::LANES;
     let mut acc = [[[D::zero(s); 2]; P]; M];
-    let mut at = 0;
+    let mut b = b;
     for tap in 0..steps.taps {
-        // SAFETY: the caller's promise, here and in the loop.
-        let a = unsafe { a.add(tap * steps.tap) };
-        for i in 0..steps.words {
-            let mut weights = [[s.splat_word(0); 2]; P];
-            for (p, pair) in weights.iter_mut().enumerate() {
-                for (h, half) in pair.iter_mut().enumerate() {
-                    // SAFETY: as above.
-                    *half = unsafe { s.load_words(b.add(p * steps.panel + at + h * S::LANES)) };
-                }
-            }
-            for (r, acc) in acc.iter_mut().enumerate() {
-                // SAFETY: as above.
-                let x = unsafe { *a.add(r * steps.row + i) };
-                for (acc, weights) in acc.iter_mut().zip(&weights) {
-                    acc[0] = D::add(s, acc[0], x, weights[0]);
-                    acc[1] = D::add(s, acc[1], x, weights[1]);
-                }
-            }
-            at += width;
+        // A pointer for three rows, which are then it plus once and twice the distance: what an address can say. The compiler
+        // is not told that they belong together, or it would make one for each row, and run out of registers.
+        let mut rows: Threes = [a; MAX_ROWS / THREE];
+        for (i, three) in rows.iter_mut().enumerate().take(M.div_ceil(THREE)) {
+            // SAFETY: the caller's promise, here and in the loops.
+            *three = black_box(unsafe { a.add(tap * steps.tap + i * THREE * steps.row) });
         }
+        let mut left = steps.words;
+        while left >= UNROLLED {
+            for i in 0..UNROLLED {
+                // SAFETY: as above.
+                unsafe { step::<S, D, M, P>(s, &rows, b, steps, i, &mut acc) };
+            }
+            // They may end behind what can be read.
+            rows = rows.map(|three| three.wrapping_add(UNROLLED));
+            b = b.wrapping_add(UNROLLED * width);
+            left -= UNROLLED;
+        }
+        for i in 0..left {
+            // SAFETY: as above.
+            unsafe { step::<S, D, M, P>(s, &rows, b, steps, i, &mut acc) };
+        }
+        b = b.wrapping_add(left * width);
     }
     for (r, acc) in acc.iter().enumerate() {
         for (p, acc) in acc.iter().enumerate() {
@@ -513,6 +533,39 @@ unsafe fn sum<S: Simd, D: Dot, const M: usize, const P: usize>(
                 // SAFETY: as above.
                 unsafe { s.store(to.add(r * to_row + p * width + h * S::LANES), D::bits(s, *acc)) };
             }
+        }
+    }
+}
+
+/// Where the rows of a tile are, by threes.
+type Threes = [*const u32; MAX_ROWS / THREE];
+
+/// Adds input `i` of each of the rows times its weights.
+///
+/// # Safety
+/// As for [`sum`].
+#[inline(always)]
+unsafe fn step<S: Simd, D: Dot, const M: usize, const P: usize>(
+    s: S,
+    rows: &Threes,
+    b: *const u32,
+    steps: Steps,
+    i: usize,
+    acc: &mut [[[D::Sum<S>; 2]; P]; M],
+) {
+    let mut weights = [[s.splat_word(0); 2]; P];
+    for (p, pair) in weights.iter_mut().enumerate() {
+        for (h, half) in pair.iter_mut().enumerate() {
+            // SAFETY: the caller's promise.
+            *half = unsafe { s.load_words(b.add(p * steps.panel + (2 * i + h) * S::LANES)) };
+        }
+    }
+    for (r, acc) in acc.iter_mut().enumerate() {
+        // SAFETY: as above.
+        let x = unsafe { *rows[r / THREE].add(r % THREE * steps.row + i) };
+        for (acc, weights) in acc.iter_mut().zip(&weights) {
+            acc[0] = D::add(s, acc[0], x, weights[0]);
+            acc[1] = D::add(s, acc[1], x, weights[1]);
         }
     }
 }

@@ -6,6 +6,7 @@
 mod arena;
 mod attention;
 mod conv;
+mod each;
 mod gemm;
 mod linear;
 mod norm;
@@ -17,9 +18,10 @@ mod tile;
 
 pub(crate) use arena::Arena;
 pub(crate) use attention::{KvCache, Queries, Seen, UNSEEN};
-pub(crate) use conv::{Conv, ConvTranspose};
+pub(crate) use conv::{Conv, ConvToOne, ConvTranspose};
+pub(crate) use each::{gate, log10, put};
 pub(crate) use gemm::{Act, End};
-pub(crate) use norm::{LayerNorm, Peak, above, peak};
+pub(crate) use norm::{LayerNorm, Peak, above, peak, softmax_rows};
 pub(crate) use pack::{Format, Packed, Shape};
 pub(crate) use simd::Isa;
 pub(crate) use team::Team;
@@ -35,5 +37,10 @@ impl Cpu {
     /// With at most `threads`, 0 for as many as the process may have.
     pub(crate) fn new(threads: usize) -> Self {
         Self { team: Team::new(threads), arena: Arena::default() }
+    }
+
+    /// The calling thread, with memory of its own.
+    pub(crate) fn alone() -> Self {
+        Self { team: Team::alone(), arena: Arena::default() }
     }
 }

@@ -1,6 +1,7 @@
 //! Layer norm and softmax of rows, and what is asked of a row of logits.
 
 use super::Cpu;
+use super::gemm::End;
 use super::simd::{Isa, Kernel, Simd, math};
 use super::tile::{Rows, Tile};
 
@@ -24,8 +25,13 @@ impl LayerNorm {
 
     /// `out` `[rows, channels]` from `x`.
     pub(crate) fn forward(&self, cpu: &Cpu, x: Rows<'_>, out: Tile<'_>) {
+        self.forward_end(cpu, x, out, End::default());
+    }
+
+    /// As [`LayerNorm::forward`], with `end` of each value.
+    pub(crate) fn forward_end(&self, cpu: &Cpu, x: Rows<'_>, out: Tile<'_>, end: End) {
         assert_eq!((x.len(), x.columns(), self.gain.len()), (out.rows(), out.columns(), out.columns()));
-        cpu.team.each_rows(out, ROWS, |i, out| self.isa.run(Normalise { norm: self, x: x.slice(i * ROWS, ROWS), out }));
+        cpu.team.each_rows(out, ROWS, |i, out| self.isa.run(Normalise { norm: self, x: x.slice(i * ROWS, ROWS), out, end }));
     }
 }
 
@@ -33,6 +39,7 @@ struct Normalise<'a> {
     norm: &'a LayerNorm,
     x: Rows<'a>,
     out: Tile<'a>,
+    end: End,
 }
 
 impl Kernel for Normalise<'_> {
@@ -58,6 +65,8 @@ impl Kernel for Normalise<'_> {
                 unsafe {
                     let v = s.mul(s.sub(s.load_part(x.as_ptr().add(i), n, 0.0), middle), scale);
                     let v = s.fma(v, s.load_part(gain.as_ptr().add(i), n, 0.0), s.load_part(bias.as_ptr().add(i), n, 0.0));
+                    let v = self.end.act.apply(s, v);
+                    let v = if self.end.add { s.add(v, s.load_part(out.as_ptr().add(i), n, 0.0)) } else { v };
                     s.store_part(out.as_mut_ptr().add(i), v, n);
                 }
             }
@@ -113,6 +122,22 @@ pub(super) fn softmax<S: Simd>(s: S, x: &mut [f32]) {
         let n = S::LANES.min(x.len() - i);
         // SAFETY: so many are left.
         unsafe { s.store_part(x.as_mut_ptr().add(i), s.mul(s.load_part(x.as_ptr().add(i), n, 0.0), scale), n) };
+    }
+}
+
+/// Softmax of each row in place.
+pub(crate) fn softmax_rows(cpu: &Cpu, isa: Isa, x: Tile<'_>) {
+    cpu.team.each_rows(x, ROWS, |_, x| isa.run(Softmax(x)));
+}
+
+struct Softmax<'a>(Tile<'a>);
+
+impl Kernel for Softmax<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, s: S) {
+        (0..self.0.rows()).for_each(|r| softmax(s, self.0.row(r)));
     }
 }
 
@@ -182,22 +207,13 @@ impl<F: FnMut(usize, f32) -> f32> Kernel for Above<'_, F> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::gemm::Act;
     use super::super::linear::tests::noise;
     use super::*;
 
-    struct Softmax<'a>(&'a mut [f32]);
-
-    impl Kernel for Softmax<'_> {
-        type Out = ();
-
-        #[inline(always)]
-        fn run<S: Simd>(self, s: S) {
-            softmax(s, self.0);
-        }
-    }
-
     #[test]
     fn softmax_of_all_lengths() {
+        let cpu = Cpu::new(0);
         for isa in Isa::all() {
             for n in [1, 2, 7, 8, 15, 16, 17, 33, 448, 1500] {
                 for size in [0.0, 1.0, 100.0, 1e30] {
@@ -205,13 +221,13 @@ mod tests {
                     let max = x.iter().fold(f32::MIN, |m, v| m.max(*v));
                     let sum: f64 = x.iter().map(|v| f64::from(v - max).exp()).sum();
                     let mut got = x.clone();
-                    isa.run(Softmax(&mut got));
+                    softmax_rows(&cpu, isa, Tile::dense(&mut got, n));
                     for (v, x) in got.iter().zip(&x) {
                         let want = f64::from(x - max).exp() / sum;
                         assert!((f64::from(*v) - want).abs() < 3e-7 + 1e-6 * want, "{isa:?} {n} {size}: {v} for {want}");
                     }
                     got[n / 2] = f32::NAN;
-                    isa.run(Softmax(&mut got));
+                    softmax_rows(&cpu, isa, Tile::dense(&mut got, n));
                     assert!(got.iter().all(|v| v.is_nan()), "{isa:?} {n}");
                 }
             }
@@ -228,6 +244,9 @@ mod tests {
                 let norm = LayerNorm::new(isa, gain.clone(), bias.clone(), 1e-5);
                 let mut got = vec![0.0; rows * n];
                 norm.forward(&cpu, Rows::dense(&x, n), Tile::dense(&mut got, n));
+                let (mut more, end) = (got.clone(), End { act: Act::Relu, add: true });
+                norm.forward_end(&cpu, Rows::dense(&x, n), Tile::dense(&mut more, n), end);
+                assert!(more.iter().zip(&got).all(|(more, got)| *more == got.max(0.0) + got));
                 for (row, got) in x.chunks(n).zip(got.chunks(n)) {
                     let mean = row.iter().map(|v| f64::from(*v)).sum::<f64>() / n as f64;
                     let var = row.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / n as f64;

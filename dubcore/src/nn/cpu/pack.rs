@@ -154,6 +154,10 @@ impl Packed {
         Self::new(isa, format, shape, bias, |o, row| row.copy_from_slice(&weights[o * inputs..][..inputs]))
     }
 
+    pub(crate) fn inputs(&self) -> usize {
+        self.shape.channels
+    }
+
     pub(crate) fn outputs(&self) -> usize {
         self.shape.outputs
     }

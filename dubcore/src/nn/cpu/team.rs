@@ -176,7 +176,7 @@ impl Team {
     }
 
     /// Cuts `out` into pieces of `rows` rows, and calls `part` with each and its number.
-    pub(super) fn each_rows(&self, out: Tile<'_>, rows: usize, part: impl Fn(usize, Tile<'_>) + Sync) {
+    pub(in crate::nn) fn each_rows(&self, out: Tile<'_>, rows: usize, part: impl Fn(usize, Tile<'_>) + Sync) {
         let rows = rows.max(1);
         let all = out.shared();
         // SAFETY: a piece has rows of its own, and each is made once.

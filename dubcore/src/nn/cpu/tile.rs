@@ -79,7 +79,7 @@ impl<'a> Tile<'a> {
         Self::new(values, rows, columns, columns)
     }
 
-    pub(super) fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         self.rows
     }
 
@@ -93,8 +93,15 @@ impl<'a> Tile<'a> {
         unsafe { std::slice::from_raw_parts_mut(self.at.add(i * self.stride), self.columns) }
     }
 
+    /// All values, where rows follow one another.
+    pub(crate) fn all(&mut self) -> &mut [f32] {
+        assert!(self.stride == self.columns || self.rows <= 1);
+        // SAFETY: rows without gaps lie in what `self` stands for, and are borrowed from it.
+        unsafe { std::slice::from_raw_parts_mut(self.at, self.rows * self.columns) }
+    }
+
     /// The same once more, while `self` is not used.
-    pub(super) fn again(&mut self) -> Tile<'_> {
+    pub(crate) fn again(&mut self) -> Tile<'_> {
         Tile { of: PhantomData, ..*self }
     }
 

@@ -9,9 +9,8 @@ use crate::device::{Held, Use};
 use crate::error::Result;
 use crate::nn::elementwise::add;
 use crate::nn::layers::{Activation, Embedding, LayerNorm, Linear, softmax};
-use crate::nn::rows::with_values;
 use crate::nn::weights::Weights;
-use crate::nn::{Act, Ctx};
+use crate::nn::{Act, Ctx, with_values};
 
 /// Keys and values of an attention, `[rows, heads, time, head width]`. Clones share them.
 #[derive(Clone)]

@@ -211,6 +211,12 @@ impl Isa {
         all
     }
 
+    /// The fastest that this processor has.
+    pub(crate) fn best() -> Self {
+        let all = Self::all();
+        all[all.len() - 1]
+    }
+
     /// The one that this process uses: the fastest, unless `DUBCORE_CPU_ISA` names another. With `candle`, which stands for
     /// another engine, it does what that has not.
     ///
@@ -219,12 +225,9 @@ impl Isa {
     pub(crate) fn chosen() -> Result<Self> {
         // Without a lock: another thread may be choosing when the process forks.
         static CHOSEN: PerProcess<std::result::Result<Isa, String>> = PerProcess::new();
-        let choose = || {
-            let all = Self::all();
-            match std::env::var("DUBCORE_CPU_ISA") {
-                Ok(name) if !matches!(name.as_str(), "" | "auto" | "candle") => Self::named(&name, &all),
-                _ => Ok(all[all.len() - 1]),
-            }
+        let choose = || match std::env::var("DUBCORE_CPU_ISA") {
+            Ok(name) if !matches!(name.as_str(), "" | "auto" | "candle") => Self::named(&name, &Self::all()),
+            _ => Ok(Self::best()),
         };
         CHOSEN.get_with(|_| choose()).clone().map_err(Error::argument)
     }
