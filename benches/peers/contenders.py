@@ -88,37 +88,33 @@ class CTranslate2:
         # It pads by a hop, which is a frame more.
         return Task(lambda: timed(lambda: len(extract(sound)) and 1), lambda: extract(sound)[:, :3000].T)
 
-    def encoded(self, r):
-        model, sound = self.whisper(r), floats(r["sound"])
-        features = self.library.StorageView.from_array(np.ascontiguousarray(model.feature_extractor(sound)[None, :, :3000]))
-        return model.model, features
+    def features(self, model, sound):
+        return self.library.StorageView.from_array(np.ascontiguousarray(model.feature_extractor(sound)[None, :, :3000]))
 
     def encoder(self, r):
-        model, features = self.encoded(r)
-        return Task(lambda: timed(lambda: model.encode(features) and 1), lambda: np.array(model.encode(features)))
+        model = self.whisper(r)
+        features = self.features(model, floats(r["sound"]))
+        encode = lambda: model.model.encode(features)
+        return Task(lambda: timed(lambda: encode() and 1), lambda: np.array(encode()))
+
+    def decode(self, model, encoded, tokens):
+        # It takes half of `max_length`, or what the prompt leaves.
+        options = {"beam_size": 1, "suppress_blank": False, "max_length": max(2 * tokens, len(PROMPT))}
+        return model.model.generate(encoded, [PROMPT], **options)[0].sequences_ids[0]
 
     def decoder(self, r):
-        model, features = self.encoded(r)
-        encoded, length = model.encode(features), len(PROMPT)
-
-        def decode(tokens):
-            options = {"beam_size": 1, "suppress_blank": False, "max_length": length + tokens}
-            return model.generate(encoded, [PROMPT], **options)[0].sequences_ids[0]
-
+        model = self.whisper(r)
+        encoded = model.model.encode(self.features(model, floats(r["sound"])))
+        decode = lambda tokens: self.decode(model, encoded, tokens)
         return Task(lambda: by_token(decode, r["tokens"]), lambda: [decode(r["tokens"])])
 
     def window(self, r):
+        """The steps of `WhisperModel.transcribe`, which cannot be told how many tokens to write."""
         model, sound = self.whisper(r), floats(r["sound"])
-        suppressed = json.loads(Path(r["folder"], "whisper-base", "generation_config.json").read_text())["suppress_tokens"]
-        options = dict(
-            language="en", task="transcribe", beam_size=1, temperature=0.0, without_timestamps=True,
-            max_new_tokens=r["tokens"], suppress_tokens=suppressed, suppress_blank=False, condition_on_previous_text=False,
-            compression_ratio_threshold=None, log_prob_threshold=None, no_speech_threshold=None,
-        )
 
         def hear():
-            segments, _ = model.transcribe(sound, **options)
-            return sum(len(segment.text.split()) for segment in segments)
+            encoded = model.model.encode(self.features(model, sound))
+            return len(model.hf_tokenizer.decode(self.decode(model, encoded, r["tokens"])).split())
 
         return Task(lambda: at_once(r.get("requests", 1), hear))
 

@@ -52,7 +52,8 @@ def whisper(folder, program):
     word = lambda token: token[0] == "Ġ" and token[1:].isascii() and token[1:].isalnum()
     words = {id for token, id in vocabulary.items() if word(token)}
     size = json.loads((folder / "config.json").read_text())["vocab_size"]
-    rewritten(folder / "generation_config.json", suppress_tokens=[id for id in range(size) if id not in words])
+    suppressed = [id for id in range(size) if id not in words]
+    rewritten(folder / "generation_config.json", suppress_tokens=suppressed)
 
 
 def marian(folder, program):

@@ -122,7 +122,7 @@ class Contender:
             self.log.seek(0)
             ended = self.process.poll()
             what = f"it ended with {ended}" if ended is not None else f"it said nothing for {PATIENCE} s"
-            raise Failed(f"{what}: {self.log.read()[-500:].strip()}")
+            raise Failed(f"{what}: {self.log.read().strip()[-200:]}")
         reply = json.loads(line)
         if "error" in reply:
             raise Failed(reply["error"])
