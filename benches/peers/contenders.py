@@ -302,8 +302,9 @@ class WhisperCpp:
 
         def options():
             found = library.whisper_full_default_params(library.whisper_sampling_strategy.WHISPER_SAMPLING_GREEDY)
+            # It stops behind the token that is too many.
             wanted = dict(
-                n_threads=threads, language="en", no_timestamps=True, single_segment=True, max_tokens=r["tokens"],
+                n_threads=threads, language="en", no_timestamps=True, single_segment=True, max_tokens=r["tokens"] - 1,
                 temperature=0.0, temperature_inc=0.0, suppress_blank=False, no_context=True, print_progress=False,
                 print_timestamps=False, greedy={"best_of": 1},
             )
