@@ -7,6 +7,7 @@ mod peak;
 mod peer;
 pub mod programme;
 pub mod random;
+pub mod serve;
 pub mod suite;
 
 use std::path::{Path, PathBuf};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use dubcore_bench::random::{self, Shape, Storage};
-use dubcore_bench::{Set, cancel, programme, suite};
+use dubcore_bench::{Set, cancel, programme, serve, suite};
 
 #[derive(Parser)]
 #[command(bin_name = "dubcore-bench")]
@@ -34,6 +34,8 @@ enum Task {
         /// Which.
         suite: Suite,
     },
+    /// Do what lines of JSON on the standard input say: dubcore's part in `benches/peers/run.py`.
+    Serve,
     /// Write a programme, and what is known of it beside it.
     MakeProgramme {
         /// How long, about.
@@ -79,6 +81,7 @@ fn main() -> anyhow::Result<()> {
             Suite::Real => suite::stages(Set::Real),
             Suite::RealDub => suite::dub(Set::Real),
         },
+        Task::Serve => serve::serve(),
         Task::MakeProgramme { minutes, file } => {
             std::fs::write(facts(&file), programme::make(minutes, &file)?.to_string())?;
             Ok(())

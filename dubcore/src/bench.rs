@@ -3,6 +3,8 @@
 pub mod kernels;
 
 use crate::audio::Audio;
+pub use crate::backends::vits::bench::Vocoder;
+pub use crate::backends::whisper::bench::{Encoded, Features, Recogniser};
 use crate::error::Result;
 use crate::nn::mel;
 

@@ -182,8 +182,7 @@ enum Root {
 }
 
 impl ModelFiles {
-    /// Finds the files of `model`.
-    #[cfg(test)]
+    /// Finds the files of `model` on this machine, by no settings.
     pub(crate) fn locate(model: &ModelRef) -> Result<Self> {
         Self::locate_in(model, &Sources::default(), Arc::default())
     }

@@ -4,6 +4,7 @@
 //! takes; a sample of the prior passes a normalising flow backwards and becomes the latents of a HiFi-GAN decoder.
 //! Texts are spoken one by one, so that no result depends on its neighbours; long ones in pieces (see [`pieces`]).
 
+pub(crate) mod bench;
 mod config;
 mod pieces;
 #[cfg(test)]

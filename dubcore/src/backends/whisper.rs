@@ -1,5 +1,6 @@
 //! Whisper (Radford et al. 2022), as the Hugging Face checkpoints `openai/whisper-*` lay it out.
 
+pub(crate) mod bench;
 mod fallback;
 mod rules;
 mod special;
