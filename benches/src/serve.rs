@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use dubcore::bench::{Encoded, Features, Recogniser, Vocoder};
 use dubcore::{
-    Audio, Factory, Fallback, Job, Lang, LoadOptions, ModelRef, Span, StageInfo, Stt, SttOptions, TranslateOptions, Translator,
-    Tts, TtsOptions,
+    Audio, ComputeType, Factory, Fallback, Job, Lang, LoadOptions, ModelRef, Span, StageInfo, Stt, SttOptions, TranslateOptions,
+    Translator, Tts, TtsOptions,
 };
 use serde_json::{Value, json};
 
@@ -81,14 +81,16 @@ impl Work {
         // It also sets the number of threads, which the environment tells.
         let factory = Factory::global()?;
         let (model, opts) = (ModelRef::directory(&dir), LoadOptions::default());
+        // Parts of a model are loaded past the factory, which reads this itself.
+        let compute = std::env::var("DUBCORE_COMPUTE_TYPE").map_or(Ok(ComputeType::default()), |asked| asked.parse())?;
         Ok(match text("task")? {
-            "log-mel" => Self::LogMel { model: Recogniser::load(&dir)?, sound: sound()? },
+            "log-mel" => Self::LogMel { model: Recogniser::load(&dir, compute)?, sound: sound()? },
             "encoder" => {
-                let model = Recogniser::load(&dir)?;
+                let model = Recogniser::load(&dir, compute)?;
                 Self::Encoder { features: model.features(&sound()?)?, model }
             }
             "decoder" => {
-                let model = Recogniser::load(&dir)?;
+                let model = Recogniser::load(&dir, compute)?;
                 let encoded = model.encode(&model.features(&sound()?)?)?;
                 Self::Decoder { model, encoded, tokens: number("tokens")? }
             }
@@ -103,7 +105,7 @@ impl Work {
                 let opts = TranslateOptions::new(Lang::EN, Lang::ES).beams(number("beams")?).max_tokens(number("tokens")?);
                 Self::Translate { model, texts, opts }
             }
-            "vocoder" => Self::Vocoder { model: Vocoder::load(&dir)?, latents: floats(text("latents")?)? },
+            "vocoder" => Self::Vocoder { model: Vocoder::load(&dir, compute)?, latents: floats(text("latents")?)? },
             "voice" => {
                 let still = TtsOptions::default().noise_scale(0.0).noise_scale_duration(0.0);
                 Self::Voice { model: factory.tts(&model, &opts, &job)?, text: text("text")?.into(), opts: still }

@@ -99,8 +99,8 @@ fn load(files: &ModelFiles, place: &Place, compute: ComputeType) -> Result<Loade
     // What goes in is written, and what comes out is spoken, in the same language.
     info.from = languages(&tokenizer, files.name());
     info.to = info.from.clone();
-    (info.revision, info.device) = (files.revision(), place.device());
-    info.kernels = "candle".into();
+    weights.tell_of_convolutions(&mut info);
+    info.revision = files.revision();
     info.speakers = config.num_speakers;
     info.sample_rate = config.sampling_rate;
     let held = weights.finish(&IDLE);

@@ -42,7 +42,10 @@ impl ConvSpec {
 
     /// Both.
     pub(in crate::nn) fn load(self, w: &Weights, on: (Isa, Format), bias: bool) -> Result<Conv> {
-        Ok(self.pack(on, &self.read(w, bias)?))
+        let read = self.read(w, bias)?;
+        let conv = self.pack(on, &read);
+        w.packed(conv.packed(), read.0.len() + if bias { read.1.len() } else { 0 })?;
+        Ok(conv)
     }
 }
 

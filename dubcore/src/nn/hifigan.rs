@@ -194,7 +194,9 @@ fn up(
     let mut weights = kernel(w, &[input, output, width])?;
     weights.iter_mut().for_each(|v| *v *= factor);
     let shape = Shape { outputs: output, channels: input, taps: width };
-    Ok(ConvTranspose::new(isa, format, shape, &weights, &w.values("bias", &[output])?, stride))
+    let up = ConvTranspose::new(isa, format, shape, &weights, &w.values("bias", &[output])?, stride);
+    w.packed(up.packed(), weights.len() + output)?;
+    Ok(up)
 }
 
 impl Stage {

@@ -8,8 +8,8 @@ use candle_core::{D, Device, Tensor};
 use super::cpu::Packed;
 use super::elementwise::{add, map};
 use super::engine::Engine;
-use super::with_values;
 use super::weights::Weights;
+use super::with_values;
 use super::{Act, cpu};
 use crate::error::{Error, ErrorKind, Result};
 

@@ -6,7 +6,6 @@ use realfft::{RealFftPlanner, RealToComplex};
 
 use super::Act;
 use super::cpu::{Cpu, End, Format, Isa, Packed, Rows, Tile, log10};
-use super::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Log-mel of windows of one length: Hann window, centred frames with reflected edges, Slaney mel scale, log10 clamped to
@@ -46,7 +45,7 @@ impl LogMel {
         let tau = std::f64::consts::TAU;
         let hann = (0..n_fft).map(|i| (0.5 - 0.5 * (tau * i as f64 / n_fft as f64).cos()) as f32).collect();
         let fft = RealFftPlanner::new().plan_fft_forward(n_fft);
-        let isa = Engine::chosen()?.on_processor().0;
+        let isa = Isa::chosen()?;
         let bands = mel_bands(mels, n_fft / 2 + 1, f64::from(rate));
         let groups = bands.chunks(GROUP).map(|bands| group(isa, bands)).collect();
         Ok(Self { isa, fft, hann, groups, mels, hop, samples })

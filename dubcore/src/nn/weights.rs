@@ -22,7 +22,7 @@ use crate::source::ModelFiles;
 use crate::stage::StageInfo;
 use crate::sync::Mutex;
 
-use super::cpu::Packed;
+use super::cpu::{Format, Packed};
 use super::engine::Engine;
 use file::TensorFile;
 
@@ -172,6 +172,14 @@ impl Weights {
         info.device = self.all.place.device();
         info.compute_type = self.all.engine.compute_type().to_string();
         info.kernels = self.all.engine.kernels().into();
+    }
+
+    /// As [`Weights::tell`], for a model of convolutions, which have neither a reference nor an int8.
+    pub(crate) fn tell_of_convolutions(&self, info: &mut StageInfo) {
+        self.tell(info);
+        let (isa, format) = self.all.engine.on_processor();
+        info.compute_type = if format == Format::F32 { ComputeType::F32 } else { ComputeType::Bf16 }.to_string();
+        info.kernels = isa.name().into();
     }
 
     pub(in crate::nn) fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {

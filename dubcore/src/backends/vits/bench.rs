@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::config::Config;
 use super::{Act, HifiGan, Job, ModelFiles, Result, StageInfo, Weights, nn};
+use crate::compute::ComputeType;
 use crate::device::cpu;
 use crate::source::ModelRef;
 
@@ -15,15 +16,16 @@ pub struct Vocoder {
 }
 
 impl Vocoder {
-    /// Reads it from a voice's directory.
+    /// Reads it from a voice's directory, to compute in such numbers.
     ///
     /// # Errors
     /// Those of loading a model.
-    pub fn load(dir: &Path) -> Result<Self> {
+    pub fn load(dir: &Path, compute: ComputeType) -> Result<Self> {
         let files = ModelFiles::locate(&ModelRef::directory(dir))?;
         let config = Config::read(&files)?;
-        let weights = Weights::open(&files, cpu())?;
-        let info = StageInfo::new(files.name());
+        let weights = Weights::open(&files, cpu(), compute)?;
+        let mut info = StageInfo::new(files.name());
+        weights.tell_of_convolutions(&mut info);
         Ok(Self { decoder: HifiGan::load(&weights.at("decoder"), &config.decoder())?, channels: config.flow_size, info })
     }
 

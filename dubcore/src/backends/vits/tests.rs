@@ -23,7 +23,10 @@ fn open(files: &ModelFiles) -> Result<Vits> {
 }
 
 fn micro() -> Arc<dyn Tts> {
-    match backend::load(&ModelFiles::locate(&"micro/tts-es".parse().unwrap()).unwrap(), cpu(), ComputeType::F32, &[BACKEND]).unwrap().stage {
+    match backend::load(&ModelFiles::locate(&"micro/tts-es".parse().unwrap()).unwrap(), cpu(), ComputeType::F32, &[BACKEND])
+        .unwrap()
+        .stage
+    {
         Stage::Tts(voice) => voice,
         _ => panic!("not a voice"),
     }
@@ -153,9 +156,10 @@ fn pieces_of_sound_equal_the_whole() {
         let frames = 48_000 / hop;
         let latents = Act::new(noise(1, 0, frames * flow, 1.0), (1, frames, flow)).unwrap();
         let decoder = &case.voice.model.decoder;
-        let (whole, pieces) =
-            nn::run(&Job::new(), cpu(), |ctx| Ok((decoder.pieces(ctx, &latents, None, frames)?, decoder.pieces(ctx, &latents, None, 8)?)))
-                .unwrap();
+        let (whole, pieces) = nn::run(&Job::new(), cpu(), |ctx| {
+            Ok((decoder.pieces(ctx, &latents, None, frames)?, decoder.pieces(ctx, &latents, None, 8)?))
+        })
+        .unwrap();
         assert_eq!(pieces, whole);
     }
 }

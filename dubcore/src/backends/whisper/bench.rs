@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use super::{Act, Job, ModelFiles, Result, Signal, Stt, SttOptions, Whisper, Window, load_whisper, nn};
+use super::{Act, Job, ModelFiles, Result, Stt, SttOptions, Whisper, Window, load_whisper, nn};
 use crate::audio::Audio;
+use crate::compute::ComputeType;
 use crate::device::cpu;
 use crate::lang::Lang;
 use crate::source::ModelRef;
@@ -13,18 +14,18 @@ use crate::stage::{Fallback, StageInfo};
 pub struct Recogniser(Whisper);
 
 /// The log-mel spectrogram of a window.
-pub struct Features(Signal);
+pub struct Features(Act);
 
 /// What the encoder made of a window.
 pub struct Encoded(Act);
 
 impl Recogniser {
-    /// Reads a model's directory.
+    /// Reads a model's directory, to compute in such numbers.
     ///
     /// # Errors
     /// Those of loading a model.
-    pub fn load(dir: &Path) -> Result<Self> {
-        Ok(Self(load_whisper(&ModelFiles::locate(&ModelRef::directory(dir))?, cpu())?.0))
+    pub fn load(dir: &Path, compute: ComputeType) -> Result<Self> {
+        Ok(Self(load_whisper(&ModelFiles::locate(&ModelRef::directory(dir))?, cpu(), compute)?.0))
     }
 
     /// What it is.
@@ -72,7 +73,7 @@ impl Features {
     /// # Errors
     /// `Internal`, which it does not have in practice.
     pub fn values(&self) -> Result<Vec<f32>> {
-        self.0.to_act()?.values()
+        self.0.values()
     }
 }
 

@@ -55,6 +55,10 @@ impl Conv {
         self.left
     }
 
+    pub(crate) fn packed(&self) -> &Packed {
+        &self.packed
+    }
+
     /// Steps of the output for `steps` of the input.
     pub(crate) fn steps(&self, steps: usize) -> usize {
         steps.div_ceil(self.stride)
@@ -231,6 +235,10 @@ impl ConvTranspose {
     /// How many input steps on either side an output step may depend on.
     pub(crate) fn reach(&self) -> usize {
         self.packed.shape.taps
+    }
+
+    pub(crate) fn packed(&self) -> &Packed {
+        &self.packed
     }
 
     /// `out` `[time * stride, outputs]` from `before(x)`, `x` `[time, channels]`.
