@@ -59,8 +59,10 @@ fn encoder_logits_and_tokens_equal_transformers() {
             want.close("encoder", &encoded.values()?, 1e-4);
             let tokens = want.tokens("decoder_input_ids");
             let logits = model.decoder.start(ctx, &encoded, None)?.all_logits(ctx, &tokens)?;
-            // They reach 47, and f32 has 24 bits.
-            want.close("logits", &logits.values()?, 2e-4);
+            // f32 has 24 bits: where logits reach 47, as one case's do, both sides' rounding leaves its mark.
+            let logits_values = logits.values()?;
+            let largest = logits_values.iter().fold(0f32, |m, v| m.max(v.abs()));
+            want.close("logits", &logits_values, (4e-6 * largest).max(1e-4));
             // Token by token through the cache must give what all at once gives.
             let mut session = model.decoder.start(ctx, &encoded, None)?;
             let mut last = Vec::new();
