@@ -52,6 +52,8 @@ pub(crate) fn valgrind(project: &Project) -> Result<Tally> {
         // What is known by a pointer into its midst alone, as hash tables are, counts as possibly lost: that is no error.
         command.args(["--quiet", "--error-exitcode=99", "--leak-check=full", "--show-leak-kinds=definite"]);
         command.args(["--errors-for-leak-kinds=definite", "--num-callers=30"]).current_dir(&scratch);
+        // memcheck runs one thread at a time, and another that waits for work takes its turns from those that have some.
+        command.env("DUBCORE_CPU_THREADS", "1");
         let (status, lines) = watch(command.arg(program).args(arguments))?;
         lines.iter().filter_map(|l| l.strip_prefix("FAILED ")).for_each(|l| tally.fail(format!("under memcheck: {l}")));
         let name = source.file_name().unwrap_or_default().to_string_lossy();
