@@ -225,16 +225,16 @@ class OnnxRuntime:
         options.intra_op_num_threads = r["threads"]
         return self.library.InferenceSession(f"{r['folder']}/{name}.onnx", options, providers=["CPUExecutionProvider"])
 
-    def of(self, name, given, r):
+    def of(self, name, given, r, count=lambda found: found.size):
         session = self.session(name, r)
         run = lambda: session.run(None, {"x": given})[0]
-        return Task(lambda: timed(lambda: run().size), run)
+        return Task(lambda: timed(lambda: count(run())), run)
 
     def encoder(self, r):
         from faster_whisper.feature_extractor import FeatureExtractor
 
         features = FeatureExtractor()(floats(r["sound"]))[None, :, :3000]
-        return self.of("encoder", np.ascontiguousarray(features, np.float32), r)
+        return self.of("encoder", np.ascontiguousarray(features, np.float32), r, len)
 
     def vocoder(self, r):
         return self.of("vocoder", np.ascontiguousarray(floats(r["latents"]).reshape(1, r["frames"], -1).transpose(0, 2, 1)), r)
