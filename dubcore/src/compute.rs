@@ -9,8 +9,8 @@ use crate::error::{Error, Result};
 
 /// In which numbers a model's products are computed. Sums are always f32, or exact.
 ///
-/// Written `auto`, `f32`, `bf16` or `int8`. Norms, softmax and logits are f32 in any case, and so is what a voice makes of
-/// letters before it makes sound, so that a text has one rhythm. What a model of ours lost by it is in docs/quality.md.
+/// Written `auto`, `f32`, `bf16` or `int8`. Norms and softmax are f32 in any case, and so is what a voice makes of letters
+/// before it makes sound, so that a text has one rhythm. What models lost by it is in docs/quality.md.
 ///
 /// ```
 /// use dubcore::ComputeType;
