@@ -41,9 +41,9 @@ fn answer(request: &Value, work: &mut Option<Work>) -> Result<Value> {
             let began = Instant::now();
             let loaded = Work::load(request)?;
             let seconds = began.elapsed().as_secs_f64();
-            let arithmetic = loaded.info().compute_type;
+            let info = loaded.info();
             *work = Some(loaded);
-            Ok(json!({"seconds": seconds, "arithmetic": arithmetic, "set": set()}))
+            Ok(json!({"seconds": seconds, "arithmetic": info.compute_type, "set": info.kernels}))
         }
         (Some("run"), Some(work)) => {
             let (seconds, count) = work.run()?;
@@ -53,12 +53,6 @@ fn answer(request: &Value, work: &mut Option<Work>) -> Result<Value> {
         (Some("run" | "answer"), None) => bail!("nothing is loaded"),
         _ => bail!("what shall be done? {request}"),
     }
-}
-
-/// The instruction set that the kernels run on.
-fn set() -> String {
-    let best = || dubcore::bench::kernels::instruction_sets().last().copied().unwrap_or_default().to_string();
-    std::env::var("DUBCORE_CPU_ISA").unwrap_or_else(|_| best())
 }
 
 /// What is to be done, with its model and its input.

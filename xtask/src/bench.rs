@@ -86,10 +86,17 @@ pub(crate) fn program(project: &Project) -> Result<PathBuf> {
     Ok(project.target.join("release/dubcore-bench"))
 }
 
+fn number(row: &Value, key: &str) -> Result<f64> {
+    row[key].as_f64().with_context(|| format!("a row has no {key}: {row}"))
+}
+
+fn text<'a>(row: &'a Value, key: &str) -> Result<&'a str> {
+    row[key].as_str().with_context(|| format!("a row has no {key}: {row}"))
+}
+
 /// A row of the table.
 fn row_of(row: &Value) -> Result<String> {
-    let number = |key: &str| row[key].as_f64().with_context(|| format!("a row has no {key}: {row}"));
-    let text = |key: &str| row[key].as_str().with_context(|| format!("a row has no {key}: {row}"));
+    let (number, text) = (|key| number(row, key), |key| text(row, key));
     let median = number("median")?;
     let ratio = row["audio"].as_f64().map_or(String::new(), |audio| format!("{:.4}", median / audio));
     let (low, high) = (time(number("low")?), time(number("high")?));
@@ -105,8 +112,7 @@ fn row_of(row: &Value) -> Result<String> {
 
 /// A row of the kernels' table.
 fn kernel_of(row: &Value) -> Result<String> {
-    let number = |key: &str| row[key].as_f64().with_context(|| format!("a row has no {key}: {row}"));
-    let text = |key: &str| row[key].as_str().with_context(|| format!("a row has no {key}: {row}"));
+    let (number, text) = (|key| number(row, key), |key| text(row, key));
     let share = row["peak"].as_f64().map_or(String::new(), |share| format!("{:.0} %", 100.0 * share));
     Ok(format!(
         "| {} | {} | {} | {:.1} | {share} | {:.1} | {:.2} |\n",

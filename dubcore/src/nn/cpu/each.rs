@@ -32,16 +32,12 @@ impl Kernel for Put<'_> {
 }
 
 #[inline(always)]
-fn finish<S: Simd>(s: S, x: &[f32], out: &mut [f32], End { act, add }: End) {
+fn finish<S: Simd>(s: S, x: &[f32], out: &mut [f32], end: End) {
     assert_eq!(x.len(), out.len());
     for i in (0..x.len()).step_by(S::LANES) {
         let n = S::LANES.min(x.len() - i);
         // SAFETY: `n` values are left in each.
-        unsafe {
-            let v = act.apply(s, s.load_part(x.as_ptr().add(i), n, 0.0));
-            let v = if add { s.add(v, s.load_part(out.as_ptr().add(i), n, 0.0)) } else { v };
-            s.store_part(out.as_mut_ptr().add(i), v, n);
-        }
+        unsafe { end.store(s, s.load_part(x.as_ptr().add(i), n, 0.0), out.as_mut_ptr().add(i), n) };
     }
 }
 

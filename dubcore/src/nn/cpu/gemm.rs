@@ -37,6 +37,25 @@ pub(crate) struct End {
     pub(crate) add: bool,
 }
 
+impl End {
+    /// Puts a result of `n` values where `to` points.
+    ///
+    /// # Safety
+    /// `n` values are there, and no more than a vector has.
+    #[inline(always)]
+    pub(super) unsafe fn store<S: Simd>(self, s: S, v: S::F, to: *mut f32, n: usize) {
+        let v = self.act.apply(s, v);
+        // SAFETY: the caller's.
+        unsafe {
+            if n == S::LANES {
+                s.store(to, if self.add { s.add(v, s.load(to)) } else { v });
+            } else {
+                s.store_part(to, if self.add { s.add(v, s.load_part(to, n, 0.0)) } else { v }, n);
+            }
+        }
+    }
+}
+
 impl Act {
     #[inline(always)]
     pub(super) fn apply<S: Simd>(self, s: S, v: S::F) -> S::F {
@@ -327,13 +346,7 @@ impl Product<'_> {
                     } else {
                         v
                     };
-                    let v = self.end.act.apply(s, s.add(v, s.load(w.bias().as_ptr().add(from + c))));
-                    if lanes == S::LANES {
-                        s.store(to, if self.end.add { s.add(v, s.load(to)) } else { v });
-                    } else {
-                        let v = if self.end.add { s.add(v, s.load_part(to, lanes, 0.0)) } else { v };
-                        s.store_part(to, v, lanes);
-                    }
+                    self.end.store(s, s.add(v, s.load(w.bias().as_ptr().add(from + c))), to, lanes);
                 }
             }
         }

@@ -65,9 +65,7 @@ impl Kernel for Normalise<'_> {
                 unsafe {
                     let v = s.mul(s.sub(s.load_part(x.as_ptr().add(i), n, 0.0), middle), scale);
                     let v = s.fma(v, s.load_part(gain.as_ptr().add(i), n, 0.0), s.load_part(bias.as_ptr().add(i), n, 0.0));
-                    let v = self.end.act.apply(s, v);
-                    let v = if self.end.add { s.add(v, s.load_part(out.as_ptr().add(i), n, 0.0)) } else { v };
-                    s.store_part(out.as_mut_ptr().add(i), v, n);
+                    self.end.store(s, v, out.as_mut_ptr().add(i), n);
                 }
             }
         }
