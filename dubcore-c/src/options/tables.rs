@@ -103,7 +103,7 @@ keys! {
     LOAD: LoadOptions =
     ["device", "auto, cpu or cuda:N; default: auto", "Where it shall run.",
      |o: &mut LoadOptions, v| { o.device = parsed(v)?; Ok(()) }]
-    ["compute_type", "auto, f32, bf16 or int8; default: auto, which is what DUBCORE_COMPUTE_TYPE says, else f32",
+    ["compute_type", "auto, f32, bf16 or int8; default: auto, which is what DUBCORE_COMPUTE_TYPE says, else bf16 where the processor is faster in it, and f32 where not",
      "In which numbers it shall compute: less precise ones are faster and take less memory.",
      |o: &mut LoadOptions, v| { o.compute_type = parsed(v)?; Ok(()) }]
     ["pool_size", "a whole number, 0 for any number; default: 0", "How many calls may be in the model at once.",

@@ -74,14 +74,14 @@ impl Factory {
         // Where the host's own run, and in what, is the host's matter.
         let own = self.is_own(&model);
         let device = if own { Device::Cpu } else { self.shared.places.resolve(opts.device) };
-        let compute_type = match opts.compute_type {
+        let compute_type = |device| match opts.compute_type {
             _ if own => ComputeType::F32,
-            ComputeType::Auto => nn::settle(self.shared.compute_type),
+            ComputeType::Auto => nn::settle(self.shared.compute_type, device),
             asked => asked,
         };
         let spare = device != Device::Cpu && opts.mode != LoadMode::Memory;
         let devices = [Some(device), spare.then_some(Device::Cpu)];
-        Ok(devices.into_iter().flatten().map(|device| Id { model: model.clone(), device, compute_type }).collect())
+        Ok(devices.into_iter().flatten().map(|device| Id { model: model.clone(), device, compute_type: compute_type(device) }).collect())
     }
 
     pub(super) fn is_own(&self, model: &ModelRef) -> bool {

@@ -2,18 +2,28 @@
 
 use super::cpu::{Format, Isa};
 use crate::compute::ComputeType;
+use crate::device::Device;
 use crate::error::{Error, Result};
 
 /// The variable that chooses, and its value for the reference.
 const VARIABLE: &str = "DUBCORE_CPU_ISA";
 const REFERENCE: &str = "candle";
 
-/// What `asked` means on this machine: what it says, and [`ComputeType::F32`] for [`ComputeType::Auto`].
-pub(crate) fn settle(asked: ComputeType) -> ComputeType {
+/// What `asked` means where a model runs: what it says. [`ComputeType::Auto`] is what is faster without being measurably
+/// worse: that is [`ComputeType::Bf16`] where the processor is faster in it, else [`ComputeType::F32`].
+pub(crate) fn settle(asked: ComputeType, device: Device) -> ComputeType {
     match asked {
+        // What is wrong with the choice of kernels is said when a model is loaded.
+        ComputeType::Auto if device == Device::Cpu && !is_reference() && Isa::chosen().is_ok_and(Isa::is_faster_in_bf16) => {
+            ComputeType::Bf16
+        }
         ComputeType::Auto => ComputeType::F32,
         asked => asked,
     }
+}
+
+fn is_reference() -> bool {
+    std::env::var(VARIABLE).is_ok_and(|name| name == REFERENCE)
 }
 
 /// What computes, and in which numbers: a model's weights carry it from when they are opened.
@@ -28,12 +38,12 @@ impl Engine {
     /// `InvalidArgument` for an instruction set that is none, or that the processor lacks; and where the reference is to
     /// compute in anything but f32: it would be the wrong reference, and quietly f32 the wrong answer to who asked for less.
     pub(in crate::nn) fn of(compute: ComputeType) -> Result<Self> {
-        let format = match settle(compute) {
+        let format = match settle(compute, Device::Cpu) {
             ComputeType::Auto | ComputeType::F32 => Format::F32,
             ComputeType::Bf16 => Format::Bf16,
             ComputeType::Int8 => Format::Int8,
         };
-        if std::env::var(VARIABLE).is_ok_and(|name| name == REFERENCE) {
+        if is_reference() {
             return match format {
                 Format::F32 => Ok(Self::Candle),
                 _ => Err(Error::argument(format!(

@@ -24,6 +24,12 @@ pub(super) fn bf16_present() -> bool {
     is_x86_feature_detected!("avx512bf16")
 }
 
+/// Whether the processor's maker is AMD.
+pub(super) fn is_amd() -> bool {
+    let name = __cpuid(0);
+    [name.ebx, name.edx, name.ecx].map(u32::to_le_bytes).as_flattened() == b"AuthenticAMD"
+}
+
 /// # Safety
 /// [`present`].
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
