@@ -2,6 +2,7 @@
 
 use std::ops::{Deref, DerefMut};
 
+use super::pages::{PAGE, Pages};
 use crate::sync::Mutex;
 
 /// A cache line, the unit of [`Buffer`].
@@ -43,27 +44,73 @@ pub(super) fn cast_mut<T: Plain, U: Plain>(values: &mut [T]) -> &mut [U] {
     unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), size_of_val(values) / size_of::<U>()) }
 }
 
-/// Zeros at first, aligned to a cache line.
-#[derive(Clone, Default)]
-pub(super) struct Buffer(Vec<Line>);
+/// Zeros at first, aligned to a cache line. What is large is on large pages.
+pub(super) struct Buffer(Place);
+
+enum Place {
+    Heap(Vec<Line>),
+    Pages(Pages),
+}
+
+/// Lasting memory of fewer bytes is on the heap.
+const SMALL: usize = 16 << 10;
 
 impl Buffer {
     /// For `len` values of `T`.
     pub(super) fn new<T: Plain>(len: usize) -> Self {
-        Self(vec![Line([0; 16]); lines::<T>(len)])
+        Self::of_lines(lines::<T>(len))
+    }
+
+    /// The same for what a model keeps: its small pieces are on large pages together.
+    pub(super) fn lasting<T: Plain>(len: usize) -> Self {
+        let bytes = lines::<T>(len) * LINE;
+        let shared = (SMALL..PAGE).contains(&bytes).then(|| Pages::part(bytes)).flatten();
+        shared.map_or_else(|| Self::new::<T>(len), |pages| Self(Place::Pages(pages)))
+    }
+
+    fn of_lines(lines: usize) -> Self {
+        let bytes = lines * LINE;
+        let pages = if bytes >= PAGE { Pages::new(bytes) } else { None };
+        Self(pages.map_or_else(|| Place::Heap(vec![Line([0; 16]); lines]), Place::Pages))
+    }
+
+    fn lines(&self) -> &[Line] {
+        match &self.0 {
+            Place::Heap(lines) => lines,
+            // SAFETY: the piece is this buffer's alone, whole lines of zeros or of what was put there, and aligned.
+            Place::Pages(piece) => unsafe { std::slice::from_raw_parts(piece.start().cast(), piece.bytes() / LINE) },
+        }
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.0.len() * LINE
+        size_of_val(self.lines())
     }
 
     /// All of it, which may be some values more than were asked for.
     pub(super) fn as_slice<T: Plain>(&self) -> &[T] {
-        cast(&self.0)
+        cast(self.lines())
     }
 
     pub(super) fn as_mut<T: Plain>(&mut self) -> &mut [T] {
-        cast_mut(&mut self.0)
+        cast_mut(match &mut self.0 {
+            Place::Heap(lines) => lines,
+            // SAFETY: as in `lines`, and it is borrowed mutably.
+            Place::Pages(piece) => unsafe { std::slice::from_raw_parts_mut(piece.start().cast::<Line>(), piece.bytes() / LINE) },
+        })
+    }
+}
+
+impl Default for Buffer {
+    fn default() -> Self {
+        Self(Place::Heap(Vec::new()))
+    }
+}
+
+impl Clone for Buffer {
+    fn clone(&self) -> Self {
+        let mut copy = Self::of_lines(self.lines().len());
+        copy.as_mut::<u32>().copy_from_slice(self.as_slice());
+        copy
     }
 }
 
@@ -82,13 +129,14 @@ impl Arena {
         let want = lines::<T>(len);
         let mut free = self.0.lock();
         // The smallest that fits, else the largest, which grows: so each size is allocated once.
-        let fits = (0..free.len()).filter(|i| free[*i].0.len() >= want).min_by_key(|i| free[*i].0.len());
-        let pick = fits.or_else(|| (0..free.len()).max_by_key(|i| free[*i].0.len()));
+        let size = |i: &usize| free[*i].lines().len();
+        let fits = (0..free.len()).filter(|i| size(i) >= want).min_by_key(size);
+        let pick = fits.or_else(|| (0..free.len()).max_by_key(size));
         let mut buffer = pick.map(|i| free.swap_remove(i)).unwrap_or_default();
         drop(free);
-        if buffer.0.len() < want {
+        if buffer.lines().len() < want {
             // Not resized: what is in it need not be copied.
-            buffer = Buffer(vec![Line([0; 16]); want]);
+            buffer = Buffer::of_lines(want);
         }
         Lent { arena: self, buffer, len, of: std::marker::PhantomData }
     }

@@ -11,6 +11,7 @@ mod gemm;
 mod linear;
 mod norm;
 mod pack;
+mod pages;
 mod rounds;
 mod simd;
 mod team;

@@ -75,7 +75,7 @@ impl Packed {
         let Shape { outputs, channels, taps } = shape;
         let (words, padded) = (format.words(channels), outputs.next_multiple_of(width));
         let int8 = if format == Format::Int8 { padded } else { 0 };
-        let mut panels = Buffer::new::<u32>(padded * taps * words);
+        let mut panels = Buffer::lasting::<u32>(padded * taps * words);
         let (mut scales, mut offsets) = (Buffer::new::<f32>(int8), Buffer::new::<f32>(int8));
         let mut weights = vec![0.0; taps * channels];
         for output in 0..outputs {
