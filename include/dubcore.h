@@ -119,7 +119,8 @@
  *   device                       Where it shall run. Takes auto, cpu or cuda:N; default: auto.
  *   compute_type                 In which numbers it shall compute: less precise ones are faster and take less
  *                                memory. Takes auto, f32, bf16 or int8; default: auto, which is what
- *                                DUBCORE_COMPUTE_TYPE says, else f32.
+ *                                DUBCORE_COMPUTE_TYPE says, else bf16 where the processor is faster in it, and
+ *                                f32 where not.
  *   pool_size                    How many calls may be in the model at once. Takes a whole number, 0 for any
  *                                number; default: 0.
  *   queue                        How many calls may wait for their turn; more get DUB_STATUS_BUSY at once.

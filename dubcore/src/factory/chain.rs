@@ -81,7 +81,8 @@ impl Factory {
         };
         let spare = device != Device::Cpu && opts.mode != LoadMode::Memory;
         let devices = [Some(device), spare.then_some(Device::Cpu)];
-        Ok(devices.into_iter().flatten().map(|device| Id { model: model.clone(), device, compute_type: compute_type(device) }).collect())
+        let id = |device| Id { model: model.clone(), device, compute_type: compute_type(device) };
+        Ok(devices.into_iter().flatten().map(id).collect())
     }
 
     pub(super) fn is_own(&self, model: &ModelRef) -> bool {

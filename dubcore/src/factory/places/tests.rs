@@ -7,6 +7,7 @@ use super::*;
 use crate::audio::{Audio, Span};
 use crate::backends::fixtures::fixture;
 use crate::cache::policy::KeepAll;
+use crate::compute::ComputeType;
 use crate::device::simulated::Simulated;
 use crate::device::{Hardware, Use};
 use crate::factory::{Batching, HealthStatus, LoadMode, LoadOptions};
@@ -59,8 +60,13 @@ fn call(factory: &Factory, kind: &str, opts: &LoadOptions) -> Result<(String, Me
     }
 }
 
+/// In f32, in which both places give the same: by itself the processor may take another.
+fn on(device: Device) -> LoadOptions {
+    LoadOptions::default().device(device).compute_type(ComputeType::F32)
+}
+
 fn on_gpu() -> LoadOptions {
-    LoadOptions::default().device(Device::Cuda(0))
+    on(Device::Cuda(0))
 }
 
 /// How often a load and a call ask for memory, and what comes of them.
@@ -70,7 +76,7 @@ fn undisturbed(kind: &str) -> (u64, String) {
     assert_eq!((metadata.device, metadata.fallback), (Device::Cuda(0), None));
     assert!(said.len() > 10, "{kind} says {said}");
     println!("{kind} asks for memory {} times", gpu.asked());
-    let on_cpu = call(&factory(&gpu), kind, &LoadOptions::default().device(Device::Cpu)).unwrap();
+    let on_cpu = call(&factory(&gpu), kind, &on(Device::Cpu)).unwrap();
     assert_eq!((&on_cpu.0, on_cpu.1.device), (&said, Device::Cpu), "the processor gives the same");
     (gpu.asked(), said)
 }

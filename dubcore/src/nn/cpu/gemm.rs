@@ -496,6 +496,14 @@ const MAX_ROWS: usize = 12;
 /// Rows that share a pointer.
 const THREE: usize = 3;
 
+/// Up to so many rows wait for weights rather than for sums. What is so many words ahead is asked for then: the processor by
+/// itself looks ahead within a page of 4 KiB only.
+const FEW: usize = 2;
+const AHEAD: usize = 256;
+
+/// Words of a cache line.
+const LINE: usize = 16;
+
 /// Inputs of a round of the innermost loop.
 const UNROLLED: usize = 4;
 
@@ -525,6 +533,13 @@ unsafe fn sum<S: Simd, D: Dot, const M: usize, const P: usize>(
         }
         let mut left = steps.words;
         while left >= UNROLLED {
+            if M <= FEW {
+                for p in 0..P {
+                    for at in (0..UNROLLED * width).step_by(LINE) {
+                        s.prefetch(b.wrapping_add(p * steps.panel + AHEAD + at));
+                    }
+                }
+            }
             for i in 0..UNROLLED {
                 // SAFETY: as above.
                 unsafe { step::<S, D, M, P>(s, &rows, b, steps, i, &mut acc) };

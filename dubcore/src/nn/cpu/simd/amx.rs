@@ -5,7 +5,7 @@
 //! uses them.
 
 use std::arch::asm;
-use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
+use std::arch::x86_64::{__cpuid, __cpuid_count, _MM_HINT_T0, _mm_prefetch, _xgetbv};
 
 use super::MATRIX_ROWS as ROWS;
 
@@ -96,6 +96,9 @@ pub(super) struct Walk {
     pub(super) b: *const u8,
 }
 
+/// Bytes of a panel's weights that one step takes.
+const STEP: usize = 128 * WORDS;
+
 macro_rules! walk {
     ($name:ident, $dot:literal) => {
         /// The sums of `rows` rows by a panel of 32 outputs, stored row by row at `to`, `to_row` bytes apart.
@@ -115,6 +118,12 @@ macro_rules! walk {
                 for t in 0..taps {
                     let mut a = a.add(t * tap);
                     for _ in 0..steps {
+                        if !both {
+                            // Few rows wait for weights: the next step's are asked for.
+                            for line in 0..STEP / 64 {
+                                _mm_prefetch::<_MM_HINT_T0>(b.wrapping_add(STEP + 64 * line).cast());
+                            }
+                        }
                         asm!(
                             "tileloadd tmm4, [{a} + {row}*1]",
                             "tileloadd tmm6, [{b} + {wide}*1]",
@@ -134,7 +143,7 @@ macro_rules! walk {
                             );
                         }
                         a = a.wrapping_add(4 * WORDS);
-                        b = b.wrapping_add(128 * WORDS);
+                        b = b.wrapping_add(STEP);
                     }
                 }
                 asm!(

@@ -54,6 +54,10 @@ pub(super) trait Simd: Copy + Send + Sync {
     /// `LANES` bytes can be written at `p`.
     unsafe fn store_u8(self, p: *mut u8, v: Self::F);
 
+    /// Asks for the cache line at `p`, which may be anywhere.
+    #[inline(always)]
+    fn prefetch(self, _p: *const u32) {}
+
     fn splat(self, v: f32) -> Self::F;
     fn splat_word(self, v: u32) -> Self::I;
     fn add(self, a: Self::F, b: Self::F) -> Self::F;
