@@ -98,10 +98,10 @@ mod tests {
     fn pieces_are_zeros_of_their_own_and_aligned() {
         let sizes = [PAGE + 1, 3 * PAGE];
         let own: Vec<Pages> = sizes.iter().map(|bytes| Pages::new(*bytes).unwrap()).collect();
-        assert!(own.iter().all(|piece| piece.start() as usize % PAGE == 0 && used(piece, 1)));
+        assert!(own.iter().all(|piece| piece.start().align_offset(PAGE) == 0 && used(piece, 1)));
         let parts: Vec<Pages> = (0..40).map(|i| Pages::part(100_001 * (i % 7 + 1)).unwrap()).collect();
         for (i, piece) in parts.iter().enumerate() {
-            assert!(piece.start() as usize % ALIGNED == 0 && piece.bytes() == 100_001 * (i % 7 + 1) && used(piece, i as u8));
+            assert!(piece.start().align_offset(ALIGNED) == 0 && piece.bytes() == 100_001 * (i % 7 + 1) && used(piece, i as u8));
         }
         assert!(own.iter().all(|piece| holds(piece, 1)));
         assert!(parts.iter().enumerate().all(|(i, piece)| holds(piece, i as u8)));
