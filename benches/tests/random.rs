@@ -1,7 +1,7 @@
 //! Models with random weights load, and what they do has the length that it should.
 
 use dubcore::media::Limits;
-use dubcore::{Factory, Fallback, Job, Lang, LoadOptions, ModelRef, SttOptions, TranslateOptions, TtsOptions};
+use dubcore::{ComputeType, Factory, Fallback, Job, Lang, LoadOptions, ModelRef, SttOptions, TranslateOptions, TtsOptions};
 use dubcore_bench::clip;
 use dubcore_bench::random::{Shape, Storage, cached, write};
 
@@ -40,8 +40,7 @@ fn a_translator_writes_words_to_the_last_token() {
 fn a_recogniser_writes_as_many_tokens_as_it_may() {
     let dir = ModelRef::directory(cached(Shape::WhisperBase).unwrap());
     let factory = Factory::builder().build().unwrap();
-    let opts = LoadOptions::default().compute_type(dubcore::ComputeType::F32);
-    let stt = factory.stt(&dir, &opts, &job()).unwrap();
+    let stt = factory.stt(&dir, &LoadOptions::default().compute_type(ComputeType::F32), &job()).unwrap();
     let sound = dubcore::media::decode(&clip("kitchen.wav").into(), &Limits::default(), &job()).unwrap();
     let opts = SttOptions::default().max_tokens(5).fallback(Fallback::none());
     let text = stt.transcribe(&sound, &opts, &job()).unwrap().text();

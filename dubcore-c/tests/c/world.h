@@ -91,7 +91,6 @@ struct world {
     char saved[600], out_dir[600];
     dub_text text;
     dub_job job;
-    dub_job over; /* cancelled */
     dub_audio audio;
     dub_factory factory;
     dub_preload preload;
@@ -154,8 +153,6 @@ static inline void world_make(struct world *w, const char *media, const char *sc
     must(dub_factory_new(NULL, &w->factory, w->error), w->error, "factory");
     add_own(w->factory, w->error);
     must(dub_job_new(0, own_progress, NULL, NULL, &w->job, w->error), w->error, "job");
-    must(dub_job_new(0, NULL, NULL, NULL, &w->over, w->error), w->error, "job");
-    must(dub_job_cancel(w->over, w->error), w->error, "cancel");
     must(dub_embedded_models(&w->text, w->error), w->error, "text");
     must(dub_audio_decode(w->bytes, w->length, NULL, none, &w->audio, w->error), w->error, "audio");
     must(dub_preload_start(w->factory, w->models, 2, NULL, none, &w->preload, w->error), w->error, "preload");
@@ -184,7 +181,6 @@ static inline void world_free_but(struct world *w, size_t left)
 {
     dub_text_free(w->text);
     dub_job_free(w->job);
-    dub_job_free(w->over);
     dub_audio_free(w->audio);
     dub_factory_free(w->factory);
     dub_preload_free(w->preload);

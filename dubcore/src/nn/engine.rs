@@ -4,6 +4,7 @@ use super::cpu::{Format, Isa};
 use crate::compute::ComputeType;
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::process::PerProcess;
 
 /// The variable that chooses, and its value for the reference.
 const VARIABLE: &str = "DUBCORE_CPU_ISA";
@@ -13,13 +14,17 @@ const REFERENCE: &str = "candle";
 /// worse: that is [`ComputeType::Bf16`] where the processor is faster in it, else [`ComputeType::F32`].
 pub(crate) fn settle(asked: ComputeType, device: Device) -> ComputeType {
     match asked {
-        // What is wrong with the choice of kernels is said when a model is loaded.
-        ComputeType::Auto if device == Device::Cpu && !is_reference() && Isa::chosen().is_ok_and(Isa::is_faster_in_bf16) => {
-            ComputeType::Bf16
-        }
+        ComputeType::Auto if device == Device::Cpu && is_faster_in_bf16() => ComputeType::Bf16,
         ComputeType::Auto => ComputeType::F32,
         asked => asked,
     }
+}
+
+/// Found out once: it is asked whenever somebody wants a model.
+fn is_faster_in_bf16() -> bool {
+    static FASTER: PerProcess<bool> = PerProcess::new();
+    // What is wrong with the choice of kernels is said when a model is loaded.
+    *FASTER.get_with(|_| !is_reference() && Isa::chosen().is_ok_and(Isa::is_faster_in_bf16))
 }
 
 fn is_reference() -> bool {

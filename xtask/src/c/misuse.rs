@@ -108,9 +108,14 @@ pub(super) fn program(header: &Header) -> Result<String> {
         });
     }
     let _ = writeln!(out, "int main(int argc, char **argv)\n{{\n    struct world w;\n    if (argc != 3)\n        return 2;");
+    let _ = writeln!(
+        out,
+        "    check(taken(dub_job_new(0, NULL, NULL, NULL, &over, NULL)) && taken(dub_job_cancel(over, NULL)), \"over\");"
+    );
     for body in &bodies {
-        let _ = writeln!(out, "    world_make(&w, argv[1], argv[2]);\n{body}\n    world_free(&w);");
+        let _ = writeln!(out, "    world_make(&w, argv[1], argv[2]);\n{body}\n    world_free_but(&w, 1);");
     }
+    let _ = writeln!(out, "    check(taken(dub_job_free(over)) && dub_handles() == 0, \"every handle is freed\");");
     let tested = bodies.len();
     let _ = writeln!(out, "    printf(\"functions {tested}\\nchecks %d\\n\", checks);\n    return failures == 0 ? 0 : 1;\n}}");
     ensure!(tested + header.functions.iter().filter(|f| by_hand(f)).count() == header.functions.len(), "a function is left out");
@@ -168,7 +173,7 @@ fn tries(header: &Header, function: &Function, declared: &mut String) -> Vec<Try
             let mut without = vec![(at, "NULL")];
             if (function.name.as_str(), of) == ("dub_benchmark", "options") {
                 // Else it would measure the embedded models, several times, which memcheck takes an hour for.
-                without.extend(function.params.iter().position(|p| p.name == "job").map(|job| (job, "w->over")));
+                without.extend(function.params.iter().position(|p| p.name == "job").map(|job| (job, "over")));
             }
             add(&without, "NULL", !function.may_be_null(param));
         }
@@ -276,6 +281,8 @@ static const char *const no_value[] = {"x", NULL};
 static const char *const no_key[] = {"no such key", "x", NULL};
 static const char *const quick[] = {"iterations", "1", "stt", "own:stt", "translator", "own:translator", "tts", "own:tts",
                                     NULL};
+
+static dub_job over; /* cancelled */
 
 static int blank(const void *place, size_t size)
 {

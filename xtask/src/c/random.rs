@@ -104,10 +104,7 @@ pub(super) fn program(header: &Header) -> Result<String> {
     for (number, function) in tried.iter().enumerate() {
         let _ = writeln!(out, "    {{r{number}, {}}},", i32::from(rare(function)));
     }
-    let _ = writeln!(
-        out,
-        "}};\n\nstatic void refill(void)\n{{\n    struct world w;\n    world_make(&w, media, scratch);\n    dub_job_free(w.over);"
-    );
+    let _ = writeln!(out, "}};\n\nstatic void refill(void)\n{{\n    struct world w;\n    world_make(&w, media, scratch);");
     for (number, kind) in header.handles.iter().enumerate().filter(|(number, _)| *number != reply) {
         let _ = writeln!(out, "    keep({number}, &w.{});", kind.trim_start_matches("dub_"));
     }

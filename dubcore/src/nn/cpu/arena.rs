@@ -2,18 +2,11 @@
 
 use std::ops::{Deref, DerefMut};
 
-use super::pages::{PAGE, Pages};
+use super::pages::{LINE, Line, PAGE, Pages};
 use crate::sync::Mutex;
-
-/// A cache line, the unit of [`Buffer`].
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([u32; 16]);
 
 // SAFETY: any bits are a value, and its size is its own.
 unsafe impl Plain for Line {}
-
-const LINE: usize = size_of::<Line>();
 
 /// Numbers, of which any bits are one.
 ///
@@ -63,22 +56,20 @@ impl Buffer {
 
     /// The same for what a model keeps: its small pieces are on large pages together.
     pub(super) fn lasting<T: Plain>(len: usize) -> Self {
-        let bytes = lines::<T>(len) * LINE;
-        let shared = (SMALL..PAGE).contains(&bytes).then(|| Pages::part(bytes)).flatten();
-        shared.map_or_else(|| Self::new::<T>(len), |pages| Self(Place::Pages(pages)))
+        let lines = lines::<T>(len);
+        let shared = if (SMALL..PAGE).contains(&(lines * LINE)) { Pages::part(lines) } else { None };
+        shared.map_or_else(|| Self::of_lines(lines), |pages| Self(Place::Pages(pages)))
     }
 
     fn of_lines(lines: usize) -> Self {
-        let bytes = lines * LINE;
-        let pages = if bytes >= PAGE { Pages::new(bytes) } else { None };
+        let pages = if lines * LINE >= PAGE { Pages::new(lines) } else { None };
         Self(pages.map_or_else(|| Place::Heap(vec![Line([0; 16]); lines]), Place::Pages))
     }
 
     fn lines(&self) -> &[Line] {
         match &self.0 {
             Place::Heap(lines) => lines,
-            // SAFETY: the piece is this buffer's alone, whole lines of zeros or of what was put there, and aligned.
-            Place::Pages(piece) => unsafe { std::slice::from_raw_parts(piece.start().cast(), piece.bytes() / LINE) },
+            Place::Pages(piece) => piece.as_slice(),
         }
     }
 
@@ -94,8 +85,7 @@ impl Buffer {
     pub(super) fn as_mut<T: Plain>(&mut self) -> &mut [T] {
         cast_mut(match &mut self.0 {
             Place::Heap(lines) => lines,
-            // SAFETY: as in `lines`, and it is borrowed mutably.
-            Place::Pages(piece) => unsafe { std::slice::from_raw_parts_mut(piece.start().cast::<Line>(), piece.bytes() / LINE) },
+            Place::Pages(piece) => piece.as_mut(),
         })
     }
 }

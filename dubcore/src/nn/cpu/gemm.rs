@@ -11,7 +11,8 @@ use std::hint::black_box;
 
 use super::arena::{Arena, Lent, cast, cast_mut};
 use super::pack::{Format, LEAST, Packed};
-use super::simd::{Kernel, MATRIX_ROWS, MATRIX_WORDS, MAX_LANES, Matrix, Simd, math};
+use super::pages::LINE;
+use super::simd::{Kernel, MATRIX_ROWS, MATRIX_WORDS, MAX_LANES, Matrix, Simd, math, prefetch};
 use super::tile::{Rows, Tile};
 
 /// Functions that a product can apply to its results.
@@ -501,9 +502,6 @@ const THREE: usize = 3;
 const FEW: usize = 2;
 const AHEAD: usize = 256;
 
-/// Words of a cache line.
-const LINE: usize = 16;
-
 /// Inputs of a round of the innermost loop.
 const UNROLLED: usize = 4;
 
@@ -535,8 +533,8 @@ unsafe fn sum<S: Simd, D: Dot, const M: usize, const P: usize>(
         while left >= UNROLLED {
             if M <= FEW {
                 for p in 0..P {
-                    for at in (0..UNROLLED * width).step_by(LINE) {
-                        s.prefetch(b.wrapping_add(p * steps.panel + AHEAD + at));
+                    for at in (0..UNROLLED * width).step_by(LINE / size_of::<u32>()) {
+                        prefetch(b.wrapping_add(p * steps.panel + AHEAD + at));
                     }
                 }
             }

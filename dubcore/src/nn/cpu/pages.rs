@@ -1,8 +1,8 @@
 //! Memory on large pages.
 //!
-//! A decoder's step reads all weights once, and the processor looks up where each page of memory is. With pages of 4 KiB that
-//! takes a third of the step. Linux has pages of 2 MiB for memory that is aligned so, if it is asked before the memory is first
-//! used (`madvise(2)`, `MADV_HUGEPAGE`). Elsewhere, and where it has none left, this is memory like any other.
+//! A decoder's step reads all weights once, and the processor looks up where each page of memory is: many times with pages of
+//! 4 KiB. Linux has pages of 2 MiB for memory that is aligned so, if it is asked before the memory is first used (`madvise(2)`,
+//! `MADV_HUGEPAGE`). Elsewhere, and where it has none left, this is memory like any other.
 
 use std::sync::{Arc, Weak};
 
@@ -14,20 +14,25 @@ use crate::sync::Mutex;
 /// A large page.
 pub(super) const PAGE: usize = 2 << 20;
 
-/// What small pieces share: of a few large pages little is left over.
-const SHARED: usize = 4 * PAGE;
+/// Lines that small pieces share: of a few large pages little is left over.
+const SHARED: usize = 4 * PAGE / LINE;
 
-/// Pieces begin at multiples of it.
-const ALIGNED: usize = 64;
+/// A cache line, the unit of memory here.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(super) struct Line(pub(super) [u32; 16]);
+
+pub(super) const LINE: usize = size_of::<Line>();
 
 /// A piece of memory that is nobody else's, zeros at first.
 pub(super) struct Pages {
     map: Arc<MmapMut>,
+    /// Where in the mapping its first line is.
     at: usize,
-    bytes: usize,
+    lines: usize,
 }
 
-/// What pieces are cut from now, and how much of it is taken. Those that have a piece keep it.
+/// What pieces are cut from now, and how many lines of it are taken. Those that have a piece keep it.
 #[derive(Default)]
 struct Open {
     map: Weak<MmapMut>,
@@ -38,41 +43,46 @@ static OPEN: PerProcess<Mutex<Open>> = PerProcess::new();
 
 impl Pages {
     /// A mapping of its own; `None` where the system has none left.
-    pub(super) fn new(bytes: usize) -> Option<Self> {
+    pub(super) fn new(lines: usize) -> Option<Self> {
+        let bytes = lines.checked_mul(LINE)?;
         // What is not used of it takes no memory.
         let map = MmapOptions::new().len(bytes.checked_add(PAGE)?).map_anon().ok()?;
         let at = map.as_ptr().align_offset(PAGE);
         // A kernel that has no large pages says so, and gives small ones.
         #[cfg(target_os = "linux")]
         let _ = map.advise_range(memmap2::Advice::HugePage, at, bytes);
-        Some(Self { map: Arc::new(map), at, bytes })
+        Some(Self { map: Arc::new(map), at, lines })
     }
 
     /// A part of a mapping, which is given back when all who have a part of it are gone: for what is smaller than a large page
     /// and comes and goes with its neighbours.
-    pub(super) fn part(bytes: usize) -> Option<Self> {
+    pub(super) fn part(lines: usize) -> Option<Self> {
         let mut open = OPEN.get_with(|_| Mutex::default()).lock();
-        let taken = open.taken.next_multiple_of(ALIGNED);
         if let Some(map) = open.map.upgrade()
-            && taken + bytes <= SHARED
+            && open.taken + lines <= SHARED
         {
-            open.taken = taken + bytes;
-            let at = map.as_ptr().align_offset(PAGE) + taken;
-            return Some(Self { map, at, bytes });
+            let at = map.as_ptr().align_offset(PAGE) + open.taken * LINE;
+            open.taken += lines;
+            return Some(Self { map, at, lines });
         }
         let fresh = Self::new(SHARED)?;
-        *open = Open { map: Arc::downgrade(&fresh.map), taken: bytes };
-        Some(Self { bytes, ..fresh })
+        *open = Open { map: Arc::downgrade(&fresh.map), taken: lines };
+        Some(Self { lines, ..fresh })
     }
 
-    /// `bytes` bytes from here are this piece's.
-    pub(super) fn start(&self) -> *mut u8 {
+    fn start(&self) -> *mut Line {
         // SAFETY: the mapping has a large page more than was asked for, so `at` and the piece behind it lie in it.
-        unsafe { self.map.as_ptr().add(self.at).cast_mut() }
+        unsafe { self.map.as_ptr().add(self.at).cast_mut().cast() }
     }
 
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
+    pub(super) fn as_slice(&self) -> &[Line] {
+        // SAFETY: the piece is its owner's alone, of zeros or of what was put there, and aligned.
+        unsafe { std::slice::from_raw_parts(self.start(), self.lines) }
+    }
+
+    pub(super) fn as_mut(&mut self) -> &mut [Line] {
+        // SAFETY: as in `as_slice`, and it is borrowed mutably.
+        unsafe { std::slice::from_raw_parts_mut(self.start(), self.lines) }
     }
 }
 
@@ -80,35 +90,33 @@ impl Pages {
 mod tests {
     use super::*;
 
-    /// Fills a piece and looks at it.
-    fn used(piece: &Pages, with: u8) -> bool {
-        // SAFETY: a piece is nobody else's.
-        let bytes = unsafe { std::slice::from_raw_parts_mut(piece.start(), piece.bytes()) };
-        let zero = bytes.iter().all(|b| *b == 0);
-        bytes.fill(with);
+    /// Fills a piece; whether it was zeros.
+    fn used(piece: &mut Pages, with: u32) -> bool {
+        let zero = holds(piece, 0);
+        piece.as_mut().fill(Line([with; 16]));
         zero
     }
 
-    fn holds(piece: &Pages, value: u8) -> bool {
-        // SAFETY: as above.
-        unsafe { std::slice::from_raw_parts(piece.start(), piece.bytes()) }.iter().all(|b| *b == value)
+    fn holds(piece: &Pages, value: u32) -> bool {
+        piece.as_slice().iter().all(|line| line.0 == [value; 16])
     }
 
     #[test]
     fn pieces_are_zeros_of_their_own_and_aligned() {
-        let sizes = [PAGE + 1, 3 * PAGE];
-        let own: Vec<Pages> = sizes.iter().map(|bytes| Pages::new(*bytes).unwrap()).collect();
-        assert!(own.iter().all(|piece| piece.start().align_offset(PAGE) == 0 && used(piece, 1)));
-        let parts: Vec<Pages> = (0..40).map(|i| Pages::part(100_001 * (i % 7 + 1)).unwrap()).collect();
-        for (i, piece) in parts.iter().enumerate() {
-            assert!(piece.start().align_offset(ALIGNED) == 0 && piece.bytes() == 100_001 * (i % 7 + 1) && used(piece, i as u8));
+        let sizes = [PAGE / LINE + 1, 3 * PAGE / LINE];
+        let mut own = sizes.map(|lines| Pages::new(lines).unwrap());
+        assert!(own.iter_mut().all(|piece| piece.start().cast::<u8>().align_offset(PAGE) == 0 && used(piece, u32::MAX)));
+        let size = |i: usize| 1563 * (i % 7 + 1);
+        let mut parts: Vec<Pages> = (0..40).map(|i| Pages::part(size(i)).unwrap()).collect();
+        for (i, piece) in parts.iter_mut().enumerate() {
+            assert!(piece.start().is_aligned() && piece.as_slice().len() == size(i) && used(piece, i as u32));
         }
-        assert!(own.iter().all(|piece| holds(piece, 1)));
-        assert!(parts.iter().enumerate().all(|(i, piece)| holds(piece, i as u8)));
+        assert!(own.iter().all(|piece| holds(piece, u32::MAX)));
+        assert!(parts.iter().enumerate().all(|(i, piece)| holds(piece, i as u32)));
     }
 
     #[test]
     fn what_cannot_be_had_is_not_there() {
-        assert!(Pages::new(usize::MAX).is_none() && Pages::new(usize::MAX / 2).is_none());
+        assert!([usize::MAX, usize::MAX / LINE, usize::MAX / LINE / 2].into_iter().all(|lines| Pages::new(lines).is_none()));
     }
 }

@@ -5,9 +5,10 @@
 //! uses them.
 
 use std::arch::asm;
-use std::arch::x86_64::{__cpuid, __cpuid_count, _MM_HINT_T0, _mm_prefetch, _xgetbv};
+use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
 
-use super::MATRIX_ROWS as ROWS;
+use super::super::pages::LINE;
+use super::{MATRIX_ROWS as ROWS, prefetch};
 
 /// Words of a tile's row.
 pub(super) const WORDS: usize = super::MATRIX_WORDS;
@@ -120,8 +121,8 @@ macro_rules! walk {
                     for _ in 0..steps {
                         if !both {
                             // Few rows wait for weights: the next step's are asked for.
-                            for line in 0..STEP / 64 {
-                                _mm_prefetch::<_MM_HINT_T0>(b.wrapping_add(STEP + 64 * line).cast());
+                            for line in (0..STEP).step_by(LINE) {
+                                prefetch(b.wrapping_add(STEP + line));
                             }
                         }
                         asm!(

@@ -95,12 +95,6 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn prefetch(self, p: *const u32) {
-        // SAFETY: asking for a line reads nothing, and is no error wherever it is.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) };
-    }
-
-    #[inline(always)]
     fn splat(self, v: f32) -> __m256 {
         op!(_mm256_set1_ps(v))
     }

@@ -132,12 +132,6 @@ impl<const BF16: bool, const AMX: bool> Simd for Avx512<BF16, AMX> {
     }
 
     #[inline(always)]
-    fn prefetch(self, p: *const u32) {
-        // SAFETY: asking for a line reads nothing, and is no error wherever it is.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) };
-    }
-
-    #[inline(always)]
     fn splat(self, v: f32) -> __m512 {
         op!(_mm512_set1_ps(v))
     }

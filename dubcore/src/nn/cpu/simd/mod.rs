@@ -54,10 +54,6 @@ pub(super) trait Simd: Copy + Send + Sync {
     /// `LANES` bytes can be written at `p`.
     unsafe fn store_u8(self, p: *mut u8, v: Self::F);
 
-    /// Asks for the cache line at `p`, which may be anywhere.
-    #[inline(always)]
-    fn prefetch(self, _p: *const u32) {}
-
     fn splat(self, v: f32) -> Self::F;
     fn splat_word(self, v: u32) -> Self::I;
     fn add(self, a: Self::F, b: Self::F) -> Self::F;
@@ -310,6 +306,18 @@ impl fmt::Debug for Isa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
+}
+
+/// Asks for the cache line at `p`, which may be anywhere.
+#[inline(always)]
+pub(super) fn prefetch<T>(p: *const T) {
+    // SAFETY: asking for a line reads nothing, and is no error wherever it is. Every x86-64 can be asked.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(p.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = p;
 }
 
 /// The nearest bf16, ties to even.
