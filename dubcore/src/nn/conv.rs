@@ -28,24 +28,23 @@ impl ConvSpec {
         Self { input, output, width, stride: 1, dilation: 1 }
     }
 
-    /// Reads `weight` `[output, input, width]`, weight-normalised or not, and, if asked, `bias`, which else is zero.
-    pub(in crate::nn) fn read(self, w: &Weights, bias: bool) -> Result<(Vec<f32>, Vec<f32>)> {
-        let weights = kernel(w, &[self.output, self.input, self.width])?;
-        Ok((weights, if bias { w.values("bias", &[self.output])? } else { vec![0.0; self.output] }))
+    /// Reads `weight` `[output, input, width]`, weight-normalised or not, and `bias`.
+    pub(in crate::nn) fn read(self, w: &Weights) -> Result<(Vec<f32>, Vec<f32>)> {
+        Ok((kernel(w, &[self.output, self.input, self.width])?, w.values("bias", &[self.output])?))
     }
 
-    /// What was read, for the kernels.
-    pub(in crate::nn) fn pack(self, (isa, format): (Isa, Format), (weights, bias): &(Vec<f32>, Vec<f32>)) -> Conv {
+    /// What was read, for the kernels, which keep it in this form alone.
+    pub(in crate::nn) fn pack(self, w: &Weights, (isa, format): (Isa, Format), weights: &[f32], bias: &[f32]) -> Result<Conv> {
         let shape = Shape { outputs: self.output, channels: self.input, taps: self.width };
-        Conv::new(isa, format, shape, weights, Some(bias), (self.stride, self.dilation))
+        let conv = Conv::new(isa, format, shape, weights, Some(bias), (self.stride, self.dilation));
+        w.packed(conv.packed(), weights.len() + bias.len())?;
+        Ok(conv)
     }
 
     /// Both.
-    pub(in crate::nn) fn load(self, w: &Weights, on: (Isa, Format), bias: bool) -> Result<Conv> {
-        let read = self.read(w, bias)?;
-        let conv = self.pack(on, &read);
-        w.packed(conv.packed(), read.0.len() + if bias { read.1.len() } else { 0 })?;
-        Ok(conv)
+    pub(in crate::nn) fn load(self, w: &Weights, on: (Isa, Format)) -> Result<Conv> {
+        let (weights, bias) = self.read(w)?;
+        self.pack(w, on, &weights, &bias)
     }
 }
 
@@ -70,7 +69,7 @@ impl Conv1d {
                 let kernel = w.tensor("weight", &[spec.output, spec.input, spec.width])?;
                 On::Candle(kernel, w.tensor("bias", &[spec.output])?.reshape((1, spec.output, 1))?)
             }
-            Engine::Cpu(isa, format) => On::Cpu(spec.load(w, (isa, format), true)?),
+            Engine::Cpu(isa, format) => On::Cpu(spec.load(w, (isa, format))?),
         };
         Ok(Self { spec, activation, on })
     }

@@ -39,13 +39,13 @@ impl DurationPredictor {
         let isa = w.engine().on_processor().0;
         let on = (isa, Format::F32);
         let layer = |i: usize, from| -> Result<_> {
-            let conv = ConvSpec::same(from, filters, width).load(&w.at(format!("conv_{i}")), on, true)?;
+            let conv = ConvSpec::same(from, filters, width).load(&w.at(format!("conv_{i}")), on)?;
             Ok((conv, norm(&w.at(format!("norm_{i}")), isa, filters, eps)?))
         };
-        let cond = |w: &Weights| ConvSpec::same(speaker, channels, 1).load(w, on, true);
+        let cond = |w: &Weights| ConvSpec::same(speaker, channels, 1).load(w, on);
         Ok(Self {
             convs: vec![layer(1, channels)?, layer(2, filters)?],
-            project: ConvSpec::same(filters, 1, 1).load(&w.at("proj"), on, true)?,
+            project: ConvSpec::same(filters, 1, 1).load(&w.at("proj"), on)?,
             speaker: if speaker > 0 { Some(cond(&w.at("cond"))?) } else { None },
         })
     }
@@ -100,8 +100,8 @@ impl StochasticDurationPredictor {
         let c = spec.channels;
         let isa = w.engine().on_processor().0;
         let on = (isa, Format::F32);
-        let square = |name: &str| ConvSpec::same(c, c, 1).load(&w.at(name), on, true);
-        let cond = |w: &Weights| ConvSpec::same(spec.speaker, c, 1).load(w, on, true);
+        let square = |name: &str| ConvSpec::same(c, c, 1).load(&w.at(name), on);
+        let cond = |w: &Weights| ConvSpec::same(spec.speaker, c, 1).load(w, on);
         let first = w.at("flows").at(0);
         let (shift, scale) = (first.values("translate", &[2, 1])?, first.values("log_scale", &[2, 1])?);
         // Flow 0 is the affine one. The reference skips flow 1 when it runs backwards: it changes only the channel that
@@ -157,9 +157,9 @@ impl ConvFlow {
     fn load(w: &Weights, isa: Isa, spec: StochasticSpec) -> Result<Self> {
         let on = (isa, Format::F32);
         Ok(Self {
-            pre: ConvSpec::same(1, spec.channels, 1).load(&w.at("conv_pre"), on, true)?,
+            pre: ConvSpec::same(1, spec.channels, 1).load(&w.at("conv_pre"), on)?,
             stack: DepthSeparable::load(&w.at("conv_dds"), isa, spec)?,
-            project: ConvSpec::same(spec.channels, 3 * spec.bins - 1, 1).load(&w.at("conv_proj"), on, true)?,
+            project: ConvSpec::same(spec.channels, 3 * spec.bins - 1, 1).load(&w.at("conv_proj"), on)?,
             spec,
         })
     }
@@ -213,7 +213,7 @@ impl DepthSeparable {
                 bias: w.at("convs_dilated").at(i).values("bias", &[c])?,
                 dilation: width.saturating_pow(i as u32),
                 norm_1: norm("norms_1", i)?,
-                pointwise: square.load(&w.at("convs_pointwise").at(i), (isa, Format::F32), true)?,
+                pointwise: square.load(&w.at("convs_pointwise").at(i), (isa, Format::F32))?,
                 norm_2: norm("norms_2", i)?,
             });
         }

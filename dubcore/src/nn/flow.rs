@@ -31,12 +31,12 @@ impl ResidualCoupling {
         for i in 0..count {
             let w = w.at("flows").at(i);
             let out = ConvSpec::same(spec.channels, half, 1);
-            let mut mean = out.read(&w.at("conv_post"), true)?;
-            mean.0.iter_mut().chain(&mut mean.1).for_each(|v| *v = -*v);
+            let (mut mean, mut bias) = out.read(&w.at("conv_post"))?;
+            mean.iter_mut().chain(&mut bias).for_each(|v| *v = -*v);
             layers.push(Coupling {
-                pre: ConvSpec::same(half, spec.channels, 1).load(&w.at("conv_pre"), on, true)?,
+                pre: ConvSpec::same(half, spec.channels, 1).load(&w.at("conv_pre"), on)?,
                 wavenet: WaveNet::load(&w.at("wavenet"), on, spec)?,
-                post: out.pack(on, &mean),
+                post: out.pack(&w, on, &mean, &bias)?,
             });
         }
         Ok(Self { layers, channels })

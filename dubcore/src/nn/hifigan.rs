@@ -67,8 +67,8 @@ struct ResidualBlock {
 impl HifiGan {
     pub(crate) fn load(w: &Weights, spec: &HifiGanSpec) -> Result<Self> {
         let on = w.engine().on_processor();
-        let pre = ConvSpec::same(spec.input, spec.channels, 7).load(&w.at("conv_pre"), on, true)?;
-        let cond = |w: &Weights| ConvSpec::same(spec.speaker, spec.channels, 1).load(w, on, true);
+        let pre = ConvSpec::same(spec.input, spec.channels, 7).load(&w.at("conv_pre"), on)?;
+        let cond = |w: &Weights| ConvSpec::same(spec.speaker, spec.channels, 1).load(w, on);
         let speaker = if spec.speaker > 0 { Some(cond(&w.at("cond"))?) } else { None };
         // A stage's output is the mean of its blocks'. They are summed, and what comes next, whose activation keeps factors,
         // divides.
@@ -86,7 +86,7 @@ impl HifiGan {
             stages.push(Stage { up, blocks, rate, channels, reach });
         }
         let last = stages.last().map_or(spec.channels, |s| s.channels);
-        let (mut weights, _) = ConvSpec::same(last, 1, 7).read(&w.at("conv_post"), false)?;
+        let mut weights = kernel(&w.at("conv_post"), &[1, last, 7])?;
         weights.iter_mut().for_each(|v| *v *= if stages.is_empty() { 1.0 } else { share });
         let post = ConvToOne::new(on.0, (last, 7), &weights, 0.0);
         let hop = spec.rates.iter().product();
@@ -235,8 +235,8 @@ impl ResidualBlock {
         let mut pairs = Vec::new();
         for (i, &dilation) in dilations.iter().enumerate() {
             let spec = ConvSpec::same(channels, channels, width);
-            let first = ConvSpec { dilation, ..spec }.load(&w.at("convs1").at(i), on, true)?;
-            pairs.push((first, spec.load(&w.at("convs2").at(i), on, true)?));
+            let first = ConvSpec { dilation, ..spec }.load(&w.at("convs1").at(i), on)?;
+            pairs.push((first, spec.load(&w.at("convs2").at(i), on)?));
         }
         Ok(Self { isa: on.0, slope, pairs })
     }

@@ -64,7 +64,7 @@ impl TextEncoder {
         Ok(Self {
             isa,
             layers: (0..spec.layers).map(layer).collect::<Result<_>>()?,
-            project: project.load(&w.at("project"), (isa, Format::F32), true)?,
+            project: project.load(&w.at("project"), (isa, Format::F32))?,
             spec,
         })
     }
@@ -164,7 +164,7 @@ impl Layer {
             Ok(LayerNorm::new(isa, w.values("weight", &[c])?, w.values("bias", &[c])?, spec.eps as f32))
         };
         let ffn = w.at("feed_forward");
-        let conv = |name: &str, from, to| ConvSpec::same(from, to, spec.ffn_width).load(&ffn.at(name), on, true);
+        let conv = |name: &str, from, to| ConvSpec::same(from, to, spec.ffn_width).load(&ffn.at(name), on);
         Ok(Self {
             qkv: Packed::linear(isa, Format::F32, &weights.concat(), Some(&biases.concat()), (3 * c, c)),
             out: Packed::linear(isa, Format::F32, &out, Some(&bias), (c, c)),

@@ -40,17 +40,17 @@ impl WaveNet {
         let mut layers = Vec::new();
         for i in 0..count {
             let dilation = dilation_rate.saturating_pow(i as u32);
-            let into = ConvSpec { dilation, ..ConvSpec::same(c, 2 * c, width) }.load(&w.at("in_layers").at(i), on, true)?;
+            let into = ConvSpec { dilation, ..ConvSpec::same(c, 2 * c, width) }.load(&w.at("in_layers").at(i), on)?;
             let (square, out) = (ConvSpec::same(c, c, 1), w.at("res_skip_layers").at(i));
             layers.push(if i + 1 < count {
-                let (mut weights, mut bias) = ConvSpec { output: 2 * c, ..square }.read(&out, true)?;
-                let skip = (weights.split_off(c * c), bias.split_off(c));
-                Layer { into, residual: Some(square.pack(on, &(weights, bias))), skip: square.pack(on, &skip) }
+                let (mut weights, mut bias) = ConvSpec { output: 2 * c, ..square }.read(&out)?;
+                let skip = square.pack(w, on, &weights.split_off(c * c), &bias.split_off(c))?;
+                Layer { into, residual: Some(square.pack(w, on, &weights, &bias)?), skip }
             } else {
-                Layer { into, residual: None, skip: square.load(&out, on, true)? }
+                Layer { into, residual: None, skip: square.load(&out, on)? }
             });
         }
-        let cond = |w: &Weights| ConvSpec::same(speaker, 2 * c * count, 1).load(w, on, true);
+        let cond = |w: &Weights| ConvSpec::same(speaker, 2 * c * count, 1).load(w, on);
         let speaker = if speaker > 0 { Some(cond(&w.at("cond_layer"))?) } else { None };
         Ok(Self { isa: on.0, layers, speaker, channels: c })
     }

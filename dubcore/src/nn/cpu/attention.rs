@@ -56,14 +56,25 @@ pub(crate) struct Queries<'a> {
 
 impl KvCache {
     /// Room for `room` keys of each of `sequences`. Int8 is held as bf16.
-    pub(crate) fn new(isa: Isa, format: Format, (sequences, heads, head): (usize, usize, usize), room: usize) -> Self {
-        let format = if format == Format::F32 { Format::F32 } else { Format::Bf16 };
-        let width = 2 * isa.lanes();
-        let room = room.next_multiple_of(width);
-        let mut cache = Self { isa, format, heads, head, room, keys: Buffer::default(), values: Buffer::default(), sequences };
-        cache.keys = Buffer::new::<u32>(sequences * heads * cache.key_words());
-        cache.values = Buffer::new::<u32>(sequences * heads * cache.value_words());
+    pub(crate) fn new(isa: Isa, format: Format, shape: (usize, usize, usize), room: usize) -> Self {
+        let mut cache = Self::plan(isa, format, shape, room);
+        let heads = cache.sequences * cache.heads;
+        cache.keys = Buffer::new::<u32>(heads * cache.key_words());
+        cache.values = Buffer::new::<u32>(heads * cache.value_words());
         cache
+    }
+
+    /// How many f32 would take the memory of such a cache.
+    pub(crate) fn floats(isa: Isa, format: Format, shape: (usize, usize, usize), room: usize) -> usize {
+        let cache = Self::plan(isa, format, shape, room);
+        cache.sequences * cache.heads * (cache.key_words() + cache.value_words())
+    }
+
+    /// A cache without its memory.
+    fn plan(isa: Isa, format: Format, (sequences, heads, head): (usize, usize, usize), room: usize) -> Self {
+        let format = if format == Format::F32 { Format::F32 } else { Format::Bf16 };
+        let room = room.next_multiple_of(2 * isa.lanes());
+        Self { isa, format, heads, head, room, keys: Buffer::default(), values: Buffer::default(), sequences }
     }
 
     fn width(&self) -> usize {

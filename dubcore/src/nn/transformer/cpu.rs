@@ -161,10 +161,11 @@ impl Encoder {
 
     pub(super) fn forward(&self, ctx: &Ctx<'_>, x: &Act, lengths: Option<&[usize]>) -> Result<Act> {
         let (rows, time, width) = x.shape()?;
-        let heads = self.shape.heads;
-        let _held = ctx.take(Use::Workspace, self.shape.peak(rows * time, 0) + 5 * rows * time * width)?;
+        let of_cache = (rows, self.shape.heads, width / self.shape.heads);
+        let cached = KvCache::floats(self.isa, self.format, of_cache, time);
+        let _held = ctx.take(Use::Workspace, self.shape.peak(rows * time, 0) + 3 * rows * time * width + cached)?;
         let mut cpu = Cpu::new(0);
-        let mut cache = KvCache::new(self.isa, self.format, (rows, heads, width / heads), time);
+        let mut cache = KvCache::new(self.isa, self.format, of_cache, time);
         let seen = |i: usize| Seen::First(lengths.map_or(time, |l| l[i]));
         let queries: Vec<_> = (0..rows).map(|i| Queries { rows: time, sequence: i, seen: seen(i) }).collect();
         let mut values = x.values()?;
@@ -254,8 +255,9 @@ impl Decoder {
 
     pub(super) fn start(&self, ctx: &Ctx<'_>, encoded: &Act, lengths: Option<&[usize]>) -> Result<Session<'_>> {
         let (rows, time, width) = encoded.shape()?;
-        let heads = self.shape.heads;
-        let held = ctx.take(Use::Cache, 2 * self.layers.len() * rows * time * width)?;
+        let shape = (rows, self.shape.heads, width / self.shape.heads);
+        let floats = KvCache::floats(self.isa, self.format, shape, time);
+        let held = ctx.take(Use::Cache, self.layers.len() * floats)?;
         let _work = ctx.take(Use::Workspace, 3 * rows * time * width)?;
         let cpu = Cpu::new(0);
         let x = encoded.values()?;
@@ -264,7 +266,7 @@ impl Decoder {
             ctx.check()?;
             let mut kv = cpu.arena.lend::<f32>(2 * x.len());
             layer.cross.kv.forward(&cpu, Rows::dense(&x, width), Tile::dense(&mut kv, 2 * width), SET);
-            let mut cache = KvCache::new(self.isa, self.format, (rows, heads, width / heads), time);
+            let mut cache = KvCache::new(self.isa, self.format, shape, time);
             for (i, of_row) in kv.chunks_exact(2 * time * width).enumerate() {
                 let part = |n: usize| Rows::new(&of_row[n * width..], time, width, 2 * width);
                 cache.fill(&cpu, i, part(0), part(1));
@@ -333,9 +335,10 @@ impl Past {
         }
         let room = if steps > self.steps { (2 * self.steps).max(steps).max(32) } else { self.steps };
         let (beams, old) = (beams.max(self.beams), self.beams);
-        let (heads, width) = (d.shape.heads, d.shape.width);
-        let held = ctx.take(Use::Cache, 2 * d.layers.len() * sequences * room * beams * width)?;
-        let fresh = || KvCache::new(d.isa, d.format, (sequences, heads, width / heads), room * beams);
+        let shape = (sequences, d.shape.heads, d.shape.width / d.shape.heads);
+        let floats = KvCache::floats(d.isa, d.format, shape, room * beams);
+        let held = ctx.take(Use::Cache, d.layers.len() * floats)?;
+        let fresh = || KvCache::new(d.isa, d.format, shape, room * beams);
         let mut layers: Vec<KvCache> = d.layers.iter().map(|_| fresh()).collect();
         for (from, to) in self.layers.iter().zip(&mut layers) {
             from.copy(len * old, to, |t| t / old * beams + t % old);

@@ -67,6 +67,7 @@ fn what_is_written_one_by_one_is_what_is_filled_in() {
             let mut filled = KvCache::new(isa, format, (2, heads, head), keys);
             let mut written = KvCache::new(isa, format, (2, heads, head), keys);
             assert!(filled.room() >= keys && filled.bytes() >= 2 * keys * channels * 4);
+            assert_eq!(KvCache::floats(isa, format, (2, heads, head), keys) * 4, filled.bytes());
             filled.fill(&cpu, 1, Rows::dense(&k, channels), Rows::dense(&v, channels));
             for t in 0..keys {
                 written.write(1, t, &k[t * channels..][..channels], &v[t * channels..][..channels]);
