@@ -2,11 +2,13 @@
 //!
 //! Follows `generate` of transformers: the same order of rules, beam scores divided by length, the same end of search.
 
+use std::sync::OnceLock;
+
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use super::Ctx;
-use super::cpu::{self, Isa, Peak};
+use super::cpu::{self, Isa, Peak, Team, Tile};
 use crate::error::{Error, Result};
 
 /// What the search asks of a decoder.
@@ -17,10 +19,13 @@ pub(crate) trait Model {
 
     /// Row `i` from now on continues what was row `rows[i]`.
     fn select(&mut self, rows: &[usize]) -> Result<()>;
+
+    /// Threads that are free between steps.
+    fn team(&self) -> Option<&Team>;
 }
 
 /// What may come next.
-pub(crate) trait Rules {
+pub(crate) trait Rules: Sync {
     /// Changes `scores` (logits, or log-probabilities in a beam search) of the token behind `generated`.
     fn apply(&self, generated: &[u32], scores: &mut [f32]);
 }
@@ -64,11 +69,7 @@ pub(crate) fn generate(
         return Ok(Vec::new());
     }
     if search.beams <= 1 {
-        let isa = Isa::chosen()?;
-        let mut pick = |_, scores: &[f32]| {
-            let top = peak(isa, scores)?;
-            Ok((top.at as u32, top.max - top.log_sum))
-        };
+        let mut pick = |_, _: &[f32], top: Peak| Ok((top.at as u32, top.max - top.log_sum));
         let found = one_each(ctx, model, prompts, rules, search, advance, &mut pick)?;
         Ok(found.into_iter().map(|h| vec![h]).collect())
     } else {
@@ -87,16 +88,15 @@ pub(crate) fn sample(
     (temperature, rngs): (f64, &mut [ChaCha8Rng]),
     advance: &mut dyn FnMut(usize, usize),
 ) -> Result<Vec<Hypothesis>> {
-    let isa = Isa::chosen()?;
-    let mut pick = |row: usize, scores: &[f32]| match rngs.get_mut(row) {
-        Some(rng) => drawn(isa, scores, temperature, rng),
+    let mut pick = |row: usize, scores: &[f32], peak: Peak| match rngs.get_mut(row) {
+        Some(rng) => Ok(drawn(scores, peak, temperature, rng)),
         None => Err(Error::internal("a row has no random numbers")),
     };
     one_each(ctx, model, prompts, rules, search, advance, &mut pick)
 }
 
-/// Chooses a token by a row's number and scores; also gives the token's log-probability.
-type Pick<'a> = dyn FnMut(usize, &[f32]) -> Result<(u32, f32)> + 'a;
+/// Chooses a token by a row's number, its scores and their peak; also gives the token's log-probability.
+type Pick<'a> = dyn FnMut(usize, &[f32], Peak) -> Result<(u32, f32)> + 'a;
 
 /// Goes on with one token per row, chosen by `pick`.
 fn one_each(
@@ -111,17 +111,20 @@ fn one_each(
     let mut done: Vec<Hypothesis> = prompts.iter().map(|_| Hypothesis { tokens: Vec::new(), score: 0.0 }).collect();
     let mut running: Vec<usize> = (0..prompts.len()).collect();
     let mut feed: Vec<Vec<u32>> = prompts.to_vec();
-    let (mut logits, mut stay) = (Vec::new(), Vec::new());
+    let (isa, mut logits, mut stay) = (Isa::chosen()?, Vec::new(), Vec::new());
     for step in 0..search.max_new {
         ctx.check()?;
         advance(step, running.len());
         model.step(ctx, &feed, &mut logits)?;
         stay.clear();
         feed.clear();
-        for (slot, scores) in rows_of(&mut logits, running.len()).enumerate() {
+        let peaks = of_rows(model.team(), &mut logits, running.len(), |slot, scores| {
+            rules.apply(&done[running[slot]].tokens, scores);
+            peak(isa, scores)
+        });
+        for (slot, (peak, scores)) in peaks.into_iter().zip(rows_of(&mut logits, running.len())).enumerate() {
             let row = &mut done[running[slot]];
-            rules.apply(&row.tokens, scores);
-            let (token, logprob) = pick(running[slot], scores)?;
+            let (token, logprob) = pick(running[slot], scores, peak?)?;
             row.tokens.push(token);
             row.score += logprob;
             if token != search.end {
@@ -145,15 +148,30 @@ fn one_each(
 }
 
 /// Each row's part of `logits`.
-fn rows_of(logits: &mut [f32], rows: usize) -> impl Iterator<Item = &mut [f32]> {
+fn rows_of(logits: &mut [f32], rows: usize) -> std::slice::ChunksExactMut<'_, f32> {
     let vocabulary = (logits.len() / rows.max(1)).max(1);
     logits.chunks_exact_mut(vocabulary)
 }
 
+/// What `work` makes of each row of `logits`, by its number; several at a time.
+fn of_rows<R: Send + Sync>(
+    team: Option<&Team>,
+    logits: &mut [f32],
+    rows: usize,
+    work: impl Fn(usize, &mut [f32]) -> R + Sync,
+) -> Vec<R> {
+    let Some(team) = team else { return rows_of(logits, rows).enumerate().map(|(i, scores)| work(i, scores)).collect() };
+    let found: Vec<OnceLock<R>> = (0..rows).map(|_| OnceLock::new()).collect();
+    let vocabulary = logits.len() / rows.max(1);
+    team.each_rows(Tile::dense(logits, vocabulary), 1, |i, mut scores| {
+        let _ = found[i].set(work(i, scores.all()));
+    });
+    found.into_iter().filter_map(OnceLock::into_inner).collect()
+}
+
 /// A token drawn at `temperature`, and its log-probability at temperature 1, by which tries of different temperatures are
 /// compared.
-fn drawn(isa: Isa, scores: &[f32], temperature: f64, rng: &mut ChaCha8Rng) -> Result<(u32, f32)> {
-    let Peak { at, max, log_sum } = peak(isa, scores)?;
+fn drawn(scores: &[f32], Peak { at, max, log_sum }: Peak, temperature: f64, rng: &mut ChaCha8Rng) -> (u32, f32) {
     let weight = |s: &f32| (f64::from(s - max) / temperature).exp();
     let mut left = scores.iter().map(weight).sum::<f64>() * rng.random::<f64>();
     let mut token = at;
@@ -164,7 +182,7 @@ fn drawn(isa: Isa, scores: &[f32], temperature: f64, rng: &mut ChaCha8Rng) -> Re
             break;
         }
     }
-    Ok((token as u32, scores[token] - log_sum))
+    (token as u32, scores[token] - log_sum)
 }
 
 /// The highest score, and by what scores are log-probabilities.
@@ -208,13 +226,19 @@ fn beam(
         ctx.check()?;
         advance(step, running.len());
         model.step(ctx, &feed, &mut all)?;
-        let mut logits = rows_of(&mut all, feed.len());
+        let open: Vec<_> = running.iter().flat_map(|row| sentences[*row].open.iter().enumerate()).collect();
+        let found = of_rows(model.team(), &mut all, open.len(), |i, scores| {
+            let (from, (tokens, sum)) = open[i];
+            continuations(isa, (from, tokens, *sum), scores, rules, search)
+        });
+        let mut found = found.into_iter();
         let (mut select, mut next, mut base) = (Vec::new(), Vec::new(), 0);
         feed.clear();
         for &row in &running {
             let sentence = &mut sentences[row];
             let width = sentence.open.len();
-            let candidates = continuations(isa, &sentence.open, logits.by_ref().take(width), rules, search)?;
+            let mut candidates = found.by_ref().take(width).collect::<Result<Vec<_>>>()?.concat();
+            prune(&mut candidates, 2 * search.beams);
             if sentence.advance(&candidates, step, search) {
                 next.push(row);
                 select.extend(sentence.origins(&candidates, search).map(|from| base + from));
@@ -231,34 +255,32 @@ fn beam(
     Ok(sentences.into_iter().map(|s| s.finished).collect())
 }
 
-/// The `2 * beams` best continuations of a sentence, best first.
-fn continuations<'a>(
+/// The `2 * beams` best continuations of an open hypothesis, best first, from its number, tokens and sum.
+fn continuations(
     isa: Isa,
-    open: &[(Vec<u32>, f32)],
-    logits: impl Iterator<Item = &'a mut [f32]>,
+    (from, tokens, sum): (usize, &[u32], f32),
+    scores: &mut [f32],
     rules: &impl Rules,
     search: &Search,
 ) -> Result<Vec<Candidate>> {
     let keep = 2 * search.beams;
-    let mut all: Vec<Candidate> = Vec::with_capacity(2 * keep);
-    for (from, ((tokens, sum), scores)) in open.iter().zip(logits).enumerate() {
-        let log_sum = peak(isa, scores)?.log_sum;
-        scores.iter_mut().for_each(|s| *s -= log_sum);
-        rules.apply(tokens, scores);
-        // What is below the worst that is kept need not be sorted. A sum is rounded, so what is just below is looked at, too.
-        let mut bar = if all.len() >= keep { all[keep - 1].sum } else { f32::NEG_INFINITY };
-        let under = |bar: f32| bar - sum - 1e-6 * (bar.abs() + sum.abs());
-        cpu::above(isa, scores, under(bar), |token, s| {
-            if sum + s > bar {
-                all.push(Candidate { from, token: token as u32, sum: sum + s });
-                if all.len() >= 4 * keep {
-                    bar = prune(&mut all, keep);
-                }
+    let log_sum = peak(isa, scores)?.log_sum;
+    scores.iter_mut().for_each(|s| *s -= log_sum);
+    rules.apply(tokens, scores);
+    let mut all: Vec<Candidate> = Vec::with_capacity(4 * keep);
+    // What is below the worst that is kept need not be sorted. A sum is rounded, so what is just below is looked at, too.
+    let mut bar = f32::NEG_INFINITY;
+    let under = |bar: f32| bar - sum - 1e-6 * (bar.abs() + sum.abs());
+    cpu::above(isa, scores, bar, |token, s| {
+        if sum + s > bar {
+            all.push(Candidate { from, token: token as u32, sum: sum + s });
+            if all.len() >= 4 * keep {
+                bar = prune(&mut all, keep);
             }
-            under(bar)
-        });
-        prune(&mut all, keep);
-    }
+        }
+        under(bar)
+    });
+    prune(&mut all, keep);
     Ok(all)
 }
 
@@ -369,6 +391,10 @@ mod tests {
         fn select(&mut self, rows: &[usize]) -> Result<()> {
             self.0 = rows.len();
             Ok(())
+        }
+
+        fn team(&self) -> Option<&Team> {
+            None
         }
     }
 

@@ -7,6 +7,7 @@
 mod candle;
 mod cpu;
 
+use super::cpu::Team;
 use super::decode::Model;
 use super::engine::Engine;
 use super::layers::{Activation, Embedding};
@@ -163,6 +164,13 @@ impl Model for Session<'_> {
         match self {
             Self::Candle(session) => session.select(rows),
             Self::Cpu(session) => session.select(rows),
+        }
+    }
+
+    fn team(&self) -> Option<&Team> {
+        match self {
+            Self::Candle(_) => None,
+            Self::Cpu(session) => Some(session.team()),
         }
     }
 }

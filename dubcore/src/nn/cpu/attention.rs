@@ -8,7 +8,7 @@
 //! side by side, and a table says whose key of each step a beam goes on from. When beams trade places only the table changes.
 
 use super::Cpu;
-use super::arena::{Arena, Buffer, cast, cast_mut};
+use super::arena::{Arena, Buffer, Lent, cast, cast_mut};
 use super::gemm::{Act, Bf16, Dot, F32, SUMS, Steps, tile, tile_of, to_bf16};
 use super::norm::softmax;
 use super::pack::Format;
@@ -192,18 +192,18 @@ impl KvCache {
         assert_eq!((rows, q.columns()), (out.rows(), out.columns()));
         assert!(queries.iter().all(|q| q.sequence < self.sequences && q.seen.keys(q.rows) <= self.room));
         let arena = &cpu.arena;
-        let one = |queries: &Queries<'_>, q: Rows<'_>, first: usize, h: usize, out: Tile<'_>| {
-            self.isa.run(Attend { cache: self, arena, queries, first, head: h, q, out });
+        let one = |queries: &Queries<'_>, q: Rows<'_>, first: usize, h: usize, out: Tile<'_>, scratch: &mut Scratch<'_>| {
+            self.isa.run(Attend { cache: self, scratch, queries, first, head: h, q, out });
         };
         if queries.iter().all(|q| q.rows <= BLOCK) {
             // A decoder's step: a head of all sequences at a time.
             cpu.team.each_columns(out, self.head, |h, out| {
-                let out = out.shared();
+                let (out, mut scratch) = (out.shared(), Scratch::new(arena, self, queries));
                 let mut first = 0;
                 for queries in queries {
                     // SAFETY: each piece has rows of its own.
                     let out = unsafe { out.piece(first, queries.rows, 0, usize::MAX) };
-                    one(queries, q.slice(first, queries.rows), 0, h, out);
+                    one(queries, q.slice(first, queries.rows), 0, h, out, &mut scratch);
                     first += queries.rows;
                 }
             });
@@ -214,7 +214,10 @@ impl KvCache {
             let q = q.slice(first, queries.rows);
             // SAFETY: as above.
             let out = unsafe { out.piece(first, queries.rows, 0, usize::MAX) };
-            cpu.team.each_piece(out, (BLOCK, self.head), |b, h, out| one(queries, q.slice(b * BLOCK, BLOCK), b * BLOCK, h, out));
+            cpu.team.each_piece(out, (BLOCK, self.head), |b, h, out| {
+                let mut scratch = Scratch::new(arena, self, std::slice::from_ref(queries));
+                one(queries, q.slice(b * BLOCK, BLOCK), b * BLOCK, h, out, &mut scratch);
+            });
             first += queries.rows;
         }
     }
@@ -228,8 +231,13 @@ impl Seen<'_> {
     fn keys(&self, rows: usize) -> usize {
         match self {
             Self::First(n) | Self::Causal(n) => *n,
-            Self::Path { table, beams } => table.len() / rows.max(1) * beams,
+            Self::Path { beams, .. } => self.steps(rows) * beams,
         }
+    }
+
+    /// The length of each path of `rows`.
+    fn steps(&self, rows: usize) -> usize {
+        if let Self::Path { table, .. } = self { table.len() / rows.max(1) } else { 0 }
     }
 }
 
@@ -283,10 +291,32 @@ impl Place {
     }
 }
 
+/// Memory for the rows of any of some queries that are done at a time.
+struct Scratch<'a> {
+    scores: Lent<'a, f32>,
+    /// Queries as words, where they are not floats.
+    words: Lent<'a, u32>,
+    /// Scores of a path alone.
+    path: Lent<'a, f32>,
+}
+
+impl<'a> Scratch<'a> {
+    fn new(arena: &'a Arena, cache: &KvCache, queries: &[Queries<'_>]) -> Self {
+        let most = |of: fn(&Queries<'_>) -> usize| queries.iter().map(of).max().unwrap_or(0);
+        let rows = most(|q| q.rows).min(MATRIX_ROWS);
+        let words = if cache.format == Format::F32 { 0 } else { rows * cache.format.words(cache.head) };
+        Self {
+            scores: arena.lend(rows * most(|q| q.seen.keys(q.rows)).next_multiple_of(cache.width())),
+            words: arena.lend(words),
+            path: arena.lend(most(|q| q.seen.steps(q.rows))),
+        }
+    }
+}
+
 /// Some rows of queries of one sequence and head.
-struct Attend<'a> {
+struct Attend<'a, 'b> {
     cache: &'a KvCache,
-    arena: &'a Arena,
+    scratch: &'a mut Scratch<'b>,
     queries: &'a Queries<'a>,
     /// The number of its first row among `queries`.
     first: usize,
@@ -297,7 +327,7 @@ struct Attend<'a> {
     out: Tile<'a>,
 }
 
-impl Kernel for Attend<'_> {
+impl Kernel for Attend<'_, '_> {
     type Out = ();
 
     #[inline(always)]
@@ -309,7 +339,7 @@ impl Kernel for Attend<'_> {
     }
 }
 
-impl Attend<'_> {
+impl Attend<'_, '_> {
     #[inline(always)]
     fn blocks<S: Simd, D: Dot>(mut self, s: S) {
         let rows = self.out.rows();
@@ -340,17 +370,18 @@ impl Attend<'_> {
         // A whole number of panels, each of which is multiplied, and then of words.
         let stride = keys.next_multiple_of(width);
         let of_query = cache.format.words(cache.head);
-        let mut scores = self.arena.lend::<f32>(m * stride);
+        let Scratch { scores, words: rounded, path } = &mut *self.scratch;
+        let scores = &mut scores[..m * stride];
         let q = self.q.slice(row, m);
         let channels = |r: usize| &q.row(r)[self.head * cache.head..][..cache.head];
-        let mut rounded = self.arena.lend::<u32>(if D::WORDS_ARE_FLOATS { 0 } else { m * of_query });
         let (query, query_row): (&[u32], usize) = if D::WORDS_ARE_FLOATS {
             (&cast(q.values())[self.head * cache.head..], q.stride())
         } else {
+            let rounded = &mut rounded[..m * of_query];
             for (r, to) in rounded.chunks_exact_mut(of_query).enumerate() {
                 to_bf16(s, channels(r), Act::None, cast_mut(to));
             }
-            (&rounded, of_query)
+            (rounded, of_query)
         };
         debug_assert!((m - 1) * query_row + of_query <= query.len());
         let at = self.queries.sequence * cache.heads + self.head;
@@ -381,7 +412,7 @@ impl Attend<'_> {
             }
         }
         for (r, scores) in scores.chunks_exact_mut(stride.max(1)).enumerate() {
-            self.weigh(s, number + r, keys, scores);
+            weigh(s, (self.queries, number + r), keys, scores, path);
         }
         if !D::WORDS_ARE_FLOATS {
             scores.chunks_exact_mut(stride.max(1)).for_each(|scores| halve(s, scores));
@@ -392,7 +423,7 @@ impl Attend<'_> {
         let words = cache.format.words(if unit { stride } else { keys });
         let steps = Steps { row: stride, tap: 0, taps: 1, words, panel };
         debug_assert!(steps.words * width <= panel);
-        let weights: &[u32] = cast(&scores);
+        let weights: &[u32] = cast(scores);
         let mut mixed = [0.0; SUMS];
         for (p, packed) in packed.chunks_exact(panel).enumerate() {
             // SAFETY: a panel has two vectors of channels for each of its words, and `mixed` room for `m` rows of them.
@@ -415,33 +446,33 @@ impl Attend<'_> {
         }
         m
     }
+}
 
-    /// Scores to weights: softmax over the keys that row `number` sees, zero for the others.
-    #[inline(always)]
-    fn weigh<S: Simd>(&self, s: S, number: usize, keys: usize, scores: &mut [f32]) {
-        let rows = self.queries.rows;
-        let sees = match self.queries.seen {
-            Seen::First(n) => n,
-            Seen::Causal(n) => (n + number + 1).saturating_sub(rows),
-            Seen::Path { table, beams } => {
-                let steps = table.len() / rows.max(1);
-                let path = table[number * steps..][..steps].split(|beam| *beam == UNSEEN).next().unwrap_or_default();
-                let mut own = self.arena.lend::<f32>(path.len());
-                for (t, (own, beam)) in own.iter_mut().zip(path).enumerate() {
-                    *own = scores[t * beams + usize::from(*beam)];
-                }
-                softmax(s, &mut own);
-                scores.fill(0.0);
-                for (t, (own, beam)) in own.iter().zip(path).enumerate() {
-                    scores[t * beams + usize::from(*beam)] = *own;
-                }
-                return;
+/// Scores to weights: softmax over the keys that row `number` of the queries sees, zero for the others. `own` has room for a
+/// path.
+#[inline(always)]
+fn weigh<S: Simd>(s: S, (queries, number): (&Queries<'_>, usize), keys: usize, scores: &mut [f32], own: &mut [f32]) {
+    let sees = match queries.seen {
+        Seen::First(n) => n,
+        Seen::Causal(n) => (n + number + 1).saturating_sub(queries.rows),
+        Seen::Path { table, beams } => {
+            let steps = queries.seen.steps(queries.rows);
+            let path = table[number * steps..][..steps].split(|beam| *beam == UNSEEN).next().unwrap_or_default();
+            let own = &mut own[..path.len()];
+            for (t, (own, beam)) in own.iter_mut().zip(path).enumerate() {
+                *own = scores[t * beams + usize::from(*beam)];
             }
-        };
-        debug_assert!(sees <= keys);
-        softmax(s, &mut scores[..sees]);
-        scores[sees..].fill(0.0);
-    }
+            softmax(s, own);
+            scores.fill(0.0);
+            for (t, (own, beam)) in own.iter().zip(path).enumerate() {
+                scores[t * beams + usize::from(*beam)] = *own;
+            }
+            return;
+        }
+    };
+    debug_assert!(sees <= keys);
+    softmax(s, &mut scores[..sees]);
+    scores[sees..].fill(0.0);
 }
 
 /// Rounds to bf16 in place, into the first half.

@@ -9,10 +9,12 @@
 
 use std::hint::black_box;
 
+use super::Cpu;
 use super::arena::{Arena, Lent, cast, cast_mut};
 use super::pack::{Format, LEAST, Packed};
 use super::pages::LINE;
 use super::simd::{Kernel, MATRIX_ROWS, MATRIX_WORDS, MAX_LANES, Matrix, Simd, math, prefetch};
+use super::team::Team;
 use super::tile::{Rows, Tile};
 
 /// Functions that a product can apply to its results.
@@ -96,15 +98,34 @@ pub(super) enum Prepared<'a> {
     },
 }
 
+/// Numbers to convert that are worth a thread.
+const SHARE: usize = 16 << 10;
+
 impl<'a> Prepared<'a> {
-    pub(super) fn new(w: &Packed, arena: &'a Arena, x: Rows<'a>) -> Self {
+    pub(super) fn new(w: &Packed, cpu: &'a Cpu, x: Rows<'a>) -> Self {
+        Self::by(w, &cpu.team, &cpu.arena, x)
+    }
+
+    /// The same by one thread.
+    pub(super) fn by_one(w: &Packed, arena: &'a Arena, x: Rows<'a>) -> Self {
+        Self::by(w, &Team::alone(), arena, x)
+    }
+
+    fn by(w: &Packed, team: &Team, arena: &'a Arena, x: Rows<'a>) -> Self {
         if w.format == Format::F32 {
             return Self::Plain(x);
         }
         let (rows, per_row) = (x.len(), w.format.words(x.columns()));
         let mut words = arena.lend(rows * per_row);
         let mut scales = arena.lend(if w.format == Format::Int8 { rows } else { 0 });
-        w.isa.run(Convert { x, act: Act::None, format: w.format, words: &mut words, per_row, scales: &mut scales });
+        let (of_part, all) = ((SHARE / x.columns().max(1)).max(1), Tile::dense(&mut scales, 1).shared());
+        team.each_rows(Tile::dense(cast_mut(&mut words), per_row), of_part, |i, mut words| {
+            let x = x.slice(i * of_part, of_part);
+            // SAFETY: each piece has rows of its own, and is made once.
+            let mut scales = unsafe { all.piece(i * of_part, of_part, 0, 1) };
+            let (words, scales) = (cast_mut(words.all()), scales.all());
+            w.isa.run(Convert { x, act: Act::None, format: w.format, words, per_row, scales });
+        });
         Self::Converted { words, scales, per_row, rows }
     }
 

@@ -5,10 +5,8 @@ use super::pack::Packed;
 use super::tile::{Rows, Tile};
 use super::{Cpu, gemm};
 
-/// Up to so many rows, threads share the outputs; beyond, the rows.
-const FEW: usize = 32;
-
-/// The most rows that go through all weights at a time: enough to pay for reading those, few enough for a second-level cache.
+/// The most rows that go through weights at a time: enough to pay for reading those, few enough for a second-level cache. Up to
+/// so many, threads share the outputs; beyond, the rows.
 const MANY: usize = 384;
 
 /// Bytes of weights that are worth a thread.
@@ -21,13 +19,13 @@ impl Packed {
             (x.columns(), self.shape.taps, out.rows(), out.columns()),
             (self.shape.channels, 1, x.len(), self.shape.outputs)
         );
-        if x.len() <= FEW {
-            let x = Prepared::new(self, &cpu.arena, x);
+        if x.len() <= MANY {
+            let x = Prepared::new(self, cpu, x);
             self.few(cpu, x.operand(), out, end);
         } else {
             let (rows, arena) = (self.rows_of_part(cpu, x.len()), &cpu.arena);
             cpu.team.each_rows(out, rows, |i, out| {
-                let x = Prepared::new(self, arena, x.slice(i * rows, rows));
+                let x = Prepared::by_one(self, arena, x.slice(i * rows, rows));
                 self.isa.run(Product { w: self, panel: 0, a: x.operand(), out, end });
             });
         }

@@ -6,7 +6,7 @@
 use super::{EPS, Shape};
 use crate::device::{Held, Use};
 use crate::error::Result;
-use crate::nn::cpu::{Act as Fused, Cpu, End, Format, Isa, KvCache, LayerNorm, Packed, Queries, Rows, Seen, Tile, UNSEEN};
+use crate::nn::cpu::{Act as Fused, Cpu, End, Format, Isa, KvCache, LayerNorm, Packed, Queries, Rows, Seen, Team, Tile, UNSEEN};
 use crate::nn::layers::Embedding;
 use crate::nn::weights::Weights;
 use crate::nn::{Act, Ctx};
@@ -375,6 +375,10 @@ impl Session<'_> {
         let sequences: Vec<usize> = rows.iter().map(|r| self.rows[*r].sequence).collect();
         self.place(sequences.into_iter());
         Ok(())
+    }
+
+    pub(super) fn team(&self) -> &Team {
+        &self.cpu.team
     }
 
     /// Makes `x` the decoder's output for `tokens` behind what it has seen, all rows equally long: `[rows * time, width]`.
