@@ -252,10 +252,11 @@ impl ModelFiles {
         if file.ends_with(".safetensors") {
             self.reading.expect(blob.len());
         }
+        let content = blob.hash().map_err(|e| self.unreadable(file, e))?;
         let mut hash = self.hash.lock();
         hash.update(file.as_bytes());
         hash.update(&blob.len().to_le_bytes());
-        blob.hash_into(&mut hash).map_err(|e| self.unreadable(file, e))?;
+        hash.update(content.as_bytes());
         Ok(Some(blob))
     }
 

@@ -81,7 +81,7 @@ impl Kernels {
     ) -> (Work<'a>, usize) {
         let outputs = weights.len() / inputs;
         let bias = vec![0.5; outputs];
-        let packed = Packed::linear(self.isa, numbers.format(), weights, Some(&bias), (outputs, inputs));
+        let packed = Packed::linear(&self.cpu, self.isa, numbers.format(), weights, Some(&bias), (outputs, inputs));
         let mut out = vec![0.0; x.len() / inputs * outputs];
         let end = if fused { End { act: Act::Gelu, add: true } } else { End::default() };
         let bytes = packed.bytes();

@@ -94,9 +94,7 @@ impl Embedding {
     pub(crate) fn vocabulary(w: &Weights, tokens: usize, channels: usize, scale: f64) -> Result<Self> {
         let Engine::Cpu(isa, format) = w.engine() else { return Self::load(w, tokens, channels, scale) };
         let size = (tokens, channels);
-        let values = w.values("weight", &[tokens, channels])?;
-        let packed = Packed::linear(isa, format, &values, None, size);
-        w.packed(&packed, values.len())?;
+        let packed = w.pack((isa, format), &[w.matrix("weight", size)?], None)?;
         Ok(Self { table: Table::Packed(Arc::new(packed)), size, scale })
     }
 

@@ -120,7 +120,7 @@ fn group(isa: Isa, bands: &[(usize, Vec<f32>)]) -> (usize, Packed) {
     for ((first, weights), row) in bands.iter().zip(all.chunks_exact_mut(to - from)) {
         row[first - from..][..weights.len()].copy_from_slice(weights);
     }
-    (from, Packed::linear(isa, Format::F32, &all, None, (bands.len(), to - from)))
+    (from, Packed::linear(&Cpu::alone(), isa, Format::F32, &all, None, (bands.len(), to - from)))
 }
 
 /// Triangles on Slaney's mel scale (linear below 1 kHz, logarithmic above) up to 8 kHz, each of unit area.

@@ -104,14 +104,14 @@ impl TextEncoder {
         layer.qkv.forward(cpu, Rows::dense(x, c), Tile::dense(&mut qkv, 3 * c), SET);
         let mut mixed = cpu.arena.lend::<f32>(t * c);
         let mut scores = cpu.arena.lend::<f32>(t * t);
-        let pack = |outputs, channels, row: &mut dyn FnMut(usize, &mut [f32])| {
-            Packed::new(self.isa, Format::F32, Shape { outputs, channels, taps: 1 }, None, row)
+        let pack = |outputs, channels, row: &(dyn Fn(usize, &mut [f32]) + Sync)| {
+            Packed::new(cpu, self.isa, Format::F32, Shape { outputs, channels, taps: 1 }, None, row)
         };
         for head in 0..heads {
             ctx.check()?;
             let part = |of: usize, i: usize| &qkv[(i * 3 + of) * c + head * size..][..size];
-            let keys = pack(t, size, &mut |i, row| row.copy_from_slice(part(1, i)));
-            let values = pack(size, t, &mut |o, row| row.iter_mut().enumerate().for_each(|(i, v)| *v = part(2, i)[o]));
+            let keys = pack(t, size, &|i, row| row.copy_from_slice(part(1, i)));
+            let values = pack(size, t, &|o, row| row.iter_mut().enumerate().for_each(|(i, v)| *v = part(2, i)[o]));
             let queries = Rows::new(&qkv[head * size..], t, size, 3 * c);
             keys.forward(cpu, queries, Tile::dense(&mut scores, t), SET);
             if let Some(Near { window, keys, .. }) = &layer.near {
@@ -156,7 +156,7 @@ impl Layer {
             let (keys, values) = (read("emb_rel_k")?, read("emb_rel_v")?);
             let turned: Vec<f32> = (0..size).flat_map(|o| values.iter().skip(o).step_by(size)).copied().collect();
             let (keys, values) = ((keys, (places, size)), (turned, (size, places)));
-            let pack = |(weights, size): (Vec<f32>, _)| Packed::linear(isa, Format::F32, &weights, None, size);
+            let pack = |(weights, size): (Vec<f32>, _)| Packed::linear(&Cpu::new(0), isa, Format::F32, &weights, None, size);
             Ok(Near { window, keys: pack(keys), values: pack(values) })
         };
         let norm = |name: &str| -> Result<LayerNorm> {
@@ -166,8 +166,8 @@ impl Layer {
         let ffn = w.at("feed_forward");
         let conv = |name: &str, from, to| ConvSpec::same(from, to, spec.ffn_width).load(&ffn.at(name), on);
         Ok(Self {
-            qkv: Packed::linear(isa, Format::F32, &weights.concat(), Some(&biases.concat()), (3 * c, c)),
-            out: Packed::linear(isa, Format::F32, &out, Some(&bias), (c, c)),
+            qkv: Packed::linear(&Cpu::new(0), isa, Format::F32, &weights.concat(), Some(&biases.concat()), (3 * c, c)),
+            out: Packed::linear(&Cpu::new(0), isa, Format::F32, &out, Some(&bias), (c, c)),
             near: spec.window.map(near).transpose()?,
             norm_1: norm("layer_norm")?,
             ffn: (conv("conv_1", c, spec.ffn)?, conv("conv_2", spec.ffn, c)?),

@@ -22,7 +22,7 @@ use crate::source::ModelFiles;
 use crate::stage::StageInfo;
 use crate::sync::Mutex;
 
-use super::cpu::{Format, Packed};
+use super::cpu::{Cpu, Format, Isa, Packed, Shape};
 use super::engine::Engine;
 use file::TensorFile;
 
@@ -145,6 +145,37 @@ impl Weights {
 
     /// The values of a tensor that must have exactly this shape.
     pub(crate) fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let (file, info, name) = self.take(name, shape)?;
+        let count = shape.iter().try_fold(4u64, |n, size| n.checked_mul(*size as u64));
+        self.hold(count.unwrap_or(u64::MAX))?;
+        file.floats(&name, info)
+    }
+
+    /// A tensor `[rows, columns]` whose rows are read when they are needed.
+    pub(in crate::nn) fn matrix(&self, name: &str, (rows, columns): (usize, usize)) -> Result<Matrix<'_>> {
+        let (file, info, name) = self.take(name, &[rows, columns])?;
+        Ok(Matrix { file, info, name, rows, columns, scale: 1.0 })
+    }
+
+    /// Linear layers of one input as one, with their biases; `on` is what the weights are packed for.
+    pub(in crate::nn) fn pack(&self, on: (Isa, Format), parts: &[Matrix<'_>], bias: Option<&[f32]>) -> Result<Packed> {
+        let outputs = parts.iter().map(|part| part.rows).sum();
+        let shape = Shape { outputs, channels: parts.first().map_or(0, |part| part.columns), taps: 1 };
+        self.hold(Packed::bytes_of(on.0, on.1, shape) as u64)?;
+        Packed::read(&Cpu::new(0), on.0, on.1, shape, bias, |first, mut to| {
+            let (mut first, columns) = (first, shape.channels);
+            for part in parts {
+                let here = part.rows.saturating_sub(first).min(to.len() / columns.max(1));
+                let (now, behind) = to.split_at_mut(here * columns);
+                part.read(first, now)?;
+                (to, first) = (behind, first.saturating_sub(part.rows));
+            }
+            Ok(())
+        })
+    }
+
+    /// The tensor of that name and shape, which belongs to the model.
+    fn take(&self, name: &str, shape: &[usize]) -> Result<(&TensorFile, &TensorInfo, String)> {
         let name = format!("{}{name}", self.prefix);
         let (file, info) = self
             .find(&name)
@@ -155,11 +186,12 @@ impl Weights {
                 "tensor {name} of {file} has shape {found:?} where config.json asks for {shape:?}: the files do not belong together"
             )));
         }
-        let count = shape.iter().try_fold(4u64, |n, size| n.checked_mul(*size as u64));
-        self.all.taken.lock().held.grow(count.unwrap_or(u64::MAX))?;
-        let values = file.floats(&name, info)?;
-        self.all.taken.lock().names.insert(name);
-        Ok(values)
+        self.all.taken.lock().names.insert(name.clone());
+        Ok((file, info, name))
+    }
+
+    fn hold(&self, bytes: u64) -> Result<()> {
+        self.all.taken.lock().held.grow(bytes)
     }
 
     /// So many of the values that were read are kept in this form alone: it counts for them.
@@ -212,6 +244,39 @@ impl Weights {
         let mut left: Vec<&str> = all.filter(|n| !taken.names.contains(*n) && !idle.iter().any(|i| n.starts_with(i))).collect();
         left.sort_unstable();
         left
+    }
+}
+
+/// A tensor of two dimensions that is read by rows.
+pub(in crate::nn) struct Matrix<'a> {
+    file: &'a TensorFile,
+    info: &'a TensorInfo,
+    name: String,
+    rows: usize,
+    columns: usize,
+    scale: f32,
+}
+
+impl Matrix<'_> {
+    /// The same with all numbers multiplied.
+    pub(in crate::nn) fn times(self, scale: f32) -> Self {
+        Self { scale, ..self }
+    }
+
+    pub(in crate::nn) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// As many rows as `to` has room for, from `first` on.
+    fn read(&self, first: usize, to: &mut [f32]) -> Result<()> {
+        if to.is_empty() {
+            return Ok(());
+        }
+        self.file.part(&self.name, self.info, first * self.columns, to)?;
+        if self.scale != 1.0 {
+            to.iter_mut().for_each(|v| *v *= self.scale);
+        }
+        Ok(())
     }
 }
 

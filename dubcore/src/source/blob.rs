@@ -2,12 +2,9 @@
 
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use parking_lot::Mutex;
+use std::io;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// A file of a model, read part by part: weights are larger than what is made of them at a time. It is never mapped, so
 /// that a file which shrinks meanwhile is an error and not a signal.
@@ -15,7 +12,7 @@ pub(crate) struct Blob(Content);
 
 enum Content {
     Bytes(Cow<'static, [u8]>),
-    File(Mutex<File>, u64, Arc<Reading>),
+    File(Positioned, u64, Arc<Reading>),
 }
 
 /// How much of a model's files was read.
@@ -100,7 +97,7 @@ impl Blob {
     }
 
     pub(super) fn file(file: File, len: u64, reading: Arc<Reading>) -> Self {
-        Self(Content::File(Mutex::new(file), len, reading))
+        Self(Content::File(Positioned::new(file), len, reading))
     }
 
     pub(crate) fn len(&self) -> u64 {
@@ -126,9 +123,7 @@ impl Blob {
                 part.try_reserve_exact(len)?;
                 part.resize(len, 0);
                 reading.begin()?;
-                let mut file = file.lock();
-                file.seek(SeekFrom::Start(at))?;
-                file.read_exact(&mut part)?;
+                file.read_at(at, &mut part)?;
                 reading.add(len as u64);
                 Ok(Cow::Owned(part))
             }
@@ -145,19 +140,84 @@ impl Blob {
         }
     }
 
-    pub(super) fn hash_into(&self, hash: &mut blake3::Hasher) -> io::Result<()> {
-        match &self.0 {
-            Content::Bytes(bytes) => {
-                hash.update(bytes);
+    /// Identifies the content: the hash of the hashes of its pieces, of which several are made at a time.
+    pub(super) fn hash(&self) -> io::Result<blake3::Hash> {
+        let found: Vec<OnceLock<blake3::Hash>> = (0..self.len().div_ceil(PIECE)).map(|_| OnceLock::new()).collect();
+        let (next, failed) = (AtomicUsize::new(0), OnceLock::new());
+        if let Content::File(_, _, reading) = &self.0 {
+            reading.begin()?;
+        }
+        let work = || {
+            let mut room = Vec::new();
+            loop {
+                let i = next.fetch_add(1, Ordering::Relaxed);
+                let Some(to) = found.get(i).filter(|_| failed.get().is_none()) else { break };
+                let _ = match self.hash_piece(i as u64 * PIECE, &mut room) {
+                    Ok(hash) => to.set(hash).is_ok(),
+                    Err(e) => failed.set(e).is_ok(),
+                };
             }
-            Content::File(file, len, reading) => {
-                reading.begin()?;
-                let mut file = file.lock();
-                file.rewind()?;
-                hash.update_reader((&mut *file).take(*len))?;
-                reading.add(*len);
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..crate::runtime::threads().min(found.len()) {
+                // Where the system has no more threads, there is less help.
+                let _ = std::thread::Builder::new().name("dubcore-hash".into()).spawn_scoped(scope, work);
+            }
+            work();
+        });
+        let mut all = blake3::Hasher::new();
+        found.iter().filter_map(OnceLock::get).for_each(|hash| _ = all.update(hash.as_bytes()));
+        failed.into_inner().map_or_else(|| Ok(all.finalize()), Err)
+    }
+
+    /// The hash of the piece that begins at `at`; `room` is used again by the next one.
+    fn hash_piece(&self, at: u64, room: &mut Vec<u8>) -> io::Result<blake3::Hash> {
+        let len = PIECE.min(self.len() - at) as usize;
+        match &self.0 {
+            Content::Bytes(bytes) => Ok(blake3::hash(&bytes[at as usize..][..len])),
+            Content::File(file, _, reading) => {
+                room.resize(len, 0);
+                file.read_at(at, room)?;
+                reading.add(len as u64);
+                Ok(blake3::hash(room))
             }
         }
-        Ok(())
+    }
+}
+
+/// Bytes that are hashed at a time: some time's work for a thread, and little enough for its cache.
+const PIECE: u64 = 512 << 10;
+
+/// A file that is read at any place; where the system can, by several threads at once.
+struct Positioned {
+    #[cfg(unix)]
+    file: File,
+    #[cfg(not(unix))]
+    file: parking_lot::Mutex<File>,
+}
+
+impl Positioned {
+    #[cfg(unix)]
+    fn new(file: File) -> Self {
+        Self { file }
+    }
+
+    #[cfg(not(unix))]
+    fn new(file: File) -> Self {
+        Self { file: parking_lot::Mutex::new(file) }
+    }
+
+    /// Fills `part` from `at` on.
+    #[cfg(unix)]
+    fn read_at(&self, at: u64, part: &mut [u8]) -> io::Result<()> {
+        std::os::unix::fs::FileExt::read_exact_at(&self.file, part, at)
+    }
+
+    #[cfg(not(unix))]
+    fn read_at(&self, at: u64, part: &mut [u8]) -> io::Result<()> {
+        use std::io::{Read, Seek, SeekFrom};
+        let mut file = self.file.lock();
+        file.seek(SeekFrom::Start(at))?;
+        file.read_exact(part)
     }
 }

@@ -36,7 +36,7 @@ impl Conv {
     ) -> Self {
         let Shape { outputs, channels, taps } = shape;
         assert!(weights.len() == outputs * channels * taps && taps > 0 && stride > 0 && dilation > 0);
-        let packed = Packed::new(isa, rounded(format), shape, bias, |o, row| {
+        let packed = Packed::new(&Cpu::new(0), isa, rounded(format), shape, bias, |o, row| {
             by_tap(&weights[o * channels * taps..][..channels * taps], taps, row);
         });
         Self { packed, stride, left: (taps - 1) * dilation / 2, dilation }
@@ -221,7 +221,7 @@ impl ConvTranspose {
         let back = taps.div_ceil(stride);
         let all = Shape { outputs: stride * outputs, channels, taps: back };
         // Phase p of output step j is the sum over i of x[j - i] times tap i * stride + p.
-        let packed = Packed::new(isa, rounded(format), all, Some(&bias.repeat(stride)), |column, row| {
+        let packed = Packed::new(&Cpu::new(0), isa, rounded(format), all, Some(&bias.repeat(stride)), |column, row| {
             let (phase, o) = (column / outputs, column % outputs);
             for i in 0..back {
                 let (tap, row) = (i * stride + phase, &mut row[(back - 1 - i) * channels..][..channels]);

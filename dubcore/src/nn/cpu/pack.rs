@@ -5,10 +5,14 @@
 //! load gives 32-bit *words*: an f32, two bf16 of neighbouring inputs, or four int8, as the dot-product instructions want
 //! them. A convolution has the inputs of one tap after the other.
 
-use std::sync::Arc;
+use std::convert::Infallible;
+use std::sync::{Arc, OnceLock};
 
-use super::arena::Buffer;
-use super::simd::{Isa, bf16};
+use super::Cpu;
+use super::arena::{Buffer, cast, cast_mut};
+use super::gemm::{Act, Convert};
+use super::simd::{Isa, Kernel, MAX_LANES, Simd};
+use super::tile::{Rows, Tile};
 
 /// How numbers are held while they are multiplied. Sums are f32 (of int8: whole numbers, exact).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,52 +69,74 @@ pub(crate) struct Packed {
 impl Packed {
     /// `row` writes the weights of an output, tap by tap, `[taps, channels]`.
     pub(crate) fn new(
+        cpu: &Cpu,
         isa: Isa,
         format: Format,
         shape: Shape,
         bias: Option<&[f32]>,
-        mut row: impl FnMut(usize, &mut [f32]),
+        row: impl Fn(usize, &mut [f32]) + Sync,
     ) -> Self {
+        let of_output = (shape.taps * shape.channels).max(1);
+        let rows = |first: usize, to: &mut [f32]| -> Result<(), Infallible> {
+            to.chunks_exact_mut(of_output).enumerate().for_each(|(i, to)| row(first + i, to));
+            Ok(())
+        };
+        let Ok(packed) = Self::read(cpu, isa, format, shape, bias, rows);
+        packed
+    }
+
+    /// As [`Packed::new`]; `rows` writes the weights of as many outputs as there is room for, from the given one on. An error
+    /// ends it.
+    pub(crate) fn read<E: Send + Sync>(
+        cpu: &Cpu,
+        isa: Isa,
+        format: Format,
+        shape: Shape,
+        bias: Option<&[f32]>,
+        rows: impl Fn(usize, &mut [f32]) -> Result<(), E> + Sync,
+    ) -> Result<Self, E> {
         let width = 2 * isa.lanes();
         let Shape { outputs, channels, taps } = shape;
+        assert!(format != Format::Int8 || taps == 1, "a tap would need a scale of its own");
         let (words, padded) = (format.words(channels), outputs.next_multiple_of(width));
-        let int8 = if format == Format::Int8 { padded } else { 0 };
+        let (of_output, of_panel, int8) =
+            (taps * channels, taps * words * width, if format == Format::Int8 { padded } else { 0 });
         let mut panels = Buffer::lasting::<u32>(padded * taps * words);
-        let (mut scales, mut offsets) = (Buffer::new::<f32>(int8), Buffer::new::<f32>(int8));
-        let mut weights = vec![0.0; taps * channels];
-        for output in 0..outputs {
-            row(output, &mut weights);
-            let (panel, column) = (output / width, output % width);
-            let to = &mut panels.as_mut::<u32>()[panel * taps * words * width..][..taps * words * width];
-            let to = to[column..].iter_mut().step_by(width);
-            match format {
-                Format::F32 => to.zip(&weights).for_each(|(to, w)| *to = w.to_bits()),
-                Format::Bf16 => to.zip(weights.chunks(channels.max(1)).flat_map(|tap| tap.chunks(2))).for_each(|(to, pair)| {
-                    *to = u32::from(bf16(pair[0])) | u32::from(bf16(pair.get(1).copied().unwrap_or(0.0))) << 16;
-                }),
-                Format::Int8 => {
-                    let scale = int8_scale(&weights);
-                    let mut sum = 0;
-                    for (to, four) in to.zip(weights.chunks(channels.max(1)).flat_map(|tap| tap.chunks(4))) {
-                        let mut bytes = [0; 4];
-                        for (byte, w) in bytes.iter_mut().zip(four) {
-                            let whole = (w / scale).round_ties_even() as i8;
-                            sum += i32::from(whole);
-                            *byte = whole as u8;
-                        }
-                        *to = u32::from_le_bytes(bytes);
-                    }
-                    scales.as_mut()[output] = scale;
-                    offsets.as_mut()[output] = -128.0 * sum as f32;
-                }
+        let (mut scale, mut offset) = (Buffer::new::<f32>(int8), Buffer::new::<f32>(int8));
+        let scales = Tile::dense(&mut scale.as_mut()[..int8], width).shared();
+        let offsets = Tile::dense(&mut offset.as_mut()[..int8], width).shared();
+        let (failed, arena) = (OnceLock::new(), &cpu.arena);
+        let of_part = (SHARE / (width * of_output).max(1)).max(1);
+        cpu.team.each_rows(Tile::dense(&mut panels.as_mut()[..padded * taps * words], of_panel), of_part, |part, mut to| {
+            let first = part * of_part * width;
+            let count = (to.rows() * width).min(outputs - first);
+            let mut from = arena.lend::<f32>(count * of_output);
+            if failed.get().is_some() {
+                return;
             }
+            if let Err(e) = rows(first, &mut from) {
+                let _ = failed.set(e);
+                return;
+            }
+            let mut words = arena.lend::<u32>(width * taps * words);
+            for (i, from) in from.chunks((width * of_output).max(1)).enumerate() {
+                // SAFETY: each panel has numbers of its own, and is filled once.
+                let (mut scales, mut offsets) =
+                    unsafe { (scales.piece(part * of_part + i, 1, 0, width), offsets.piece(part * of_part + i, 1, 0, width)) };
+                let (scales, offsets) = (scales.all(), offsets.all());
+                let to = cast_mut(to.row(i));
+                isa.run(Fill { format, taps, from: Rows::dense(from, channels), words: &mut words, to, scales, offsets });
+            }
+        });
+        let panels = Arc::new(panels);
+        if let Some(e) = failed.into_inner() {
+            return Err(e);
         }
-        let (panels, none) = (Arc::new(panels), Buffer::new::<f32>(padded));
-        let packed = Self { isa, format, shape, panels, bias: none, scale: scales, offset: offsets };
-        match bias {
+        let packed = Self { isa, format, shape, panels, bias: Buffer::new::<f32>(padded), scale, offset };
+        Ok(match bias {
             Some(bias) => packed.with_bias(bias),
             None => packed,
-        }
+        })
     }
 
     /// The same weights with another bias.
@@ -143,6 +169,7 @@ impl Packed {
 
     /// Weights `[outputs, inputs]` of a linear layer.
     pub(crate) fn linear(
+        cpu: &Cpu,
         isa: Isa,
         format: Format,
         weights: &[f32],
@@ -151,7 +178,7 @@ impl Packed {
     ) -> Self {
         assert_eq!(weights.len(), outputs * inputs);
         let shape = Shape { outputs, channels: inputs, taps: 1 };
-        Self::new(isa, format, shape, bias, |o, row| row.copy_from_slice(&weights[o * inputs..][..inputs]))
+        Self::new(cpu, isa, format, shape, bias, |o, row| row.copy_from_slice(&weights[o * inputs..][..inputs]))
     }
 
     pub(crate) fn inputs(&self) -> usize {
@@ -160,6 +187,12 @@ impl Packed {
 
     pub(crate) fn outputs(&self) -> usize {
         self.shape.outputs
+    }
+
+    /// Bytes that such weights will take.
+    pub(crate) fn bytes_of(isa: Isa, format: Format, Shape { outputs, channels, taps }: Shape) -> usize {
+        let beside = if format == Format::Int8 { 3 } else { 1 };
+        4 * outputs.next_multiple_of(2 * isa.lanes()) * (taps * format.words(channels) + beside)
     }
 
     /// Bytes that it takes.
@@ -199,10 +232,59 @@ impl Packed {
     }
 }
 
-/// What 1 stands for where `values` are to fit -127..=127; NaN where one is not finite.
-fn int8_scale(values: &[f32]) -> f32 {
-    let largest = values.iter().fold(LEAST, |m, v| m.max(v.abs()));
-    if values.iter().all(|v| v.is_finite()) { largest / 127.0 } else { f32::NAN }
+/// Numbers that are worth a thread, and a read from a file.
+const SHARE: usize = 64 << 10;
+
+/// Fills a panel.
+struct Fill<'a> {
+    format: Format,
+    taps: usize,
+    /// Tap by tap the weights of some outputs.
+    from: Rows<'a>,
+    /// Room for those as words.
+    words: &'a mut [u32],
+    to: &'a mut [u32],
+    /// For int8.
+    scales: &'a mut [f32],
+    offsets: &'a mut [f32],
+}
+
+impl Kernel for Fill<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { format, taps, from, words, to, scales, offsets } = self;
+        let (width, per_row) = (2 * S::LANES, format.words(from.columns()));
+        if per_row == 0 {
+            return;
+        }
+        let words = &mut words[..from.len() * per_row];
+        Convert { x: from, act: Act::None, format, words, per_row, scales }.run(s);
+        if format == Format::Int8 {
+            for (words, offset) in words.chunks_exact_mut(per_row).zip(offsets) {
+                // Inputs are stored with 128 added, weights are not.
+                let sum: i32 = cast::<u32, u8>(words).iter().map(|byte| i32::from(*byte) - 128).sum();
+                words.iter_mut().for_each(|word| *word ^= 0x8080_8080);
+                *offset = -128.0 * sum as f32;
+            }
+        }
+        // A cache line of each output at a time is turned.
+        const TURN: usize = 16;
+        let outputs = from.len() / taps;
+        let mut turned = [[0; 2 * MAX_LANES]; TURN];
+        for tap in 0..taps {
+            for at in (0..per_row).step_by(TURN) {
+                let n = TURN.min(per_row - at);
+                for column in 0..outputs {
+                    let line = &words[(column * taps + tap) * per_row + at..][..n];
+                    turned.iter_mut().zip(line).for_each(|(to, word)| to[column] = *word);
+                }
+                let to = &mut to[(tap * per_row + at) * width..][..n * width];
+                to.chunks_exact_mut(width).zip(&turned).for_each(|(to, row)| to[..outputs].copy_from_slice(&row[..outputs]));
+            }
+        }
+    }
 }
 
 /// Rows below are zero as int8: their scale would be no normal number.

@@ -8,14 +8,14 @@ use crate::device::{Held, Use};
 use crate::error::Result;
 use crate::nn::cpu::{Act as Fused, Cpu, End, Format, Isa, KvCache, LayerNorm, Packed, Queries, Rows, Seen, Team, Tile, UNSEEN};
 use crate::nn::layers::Embedding;
-use crate::nn::weights::Weights;
+use crate::nn::weights::{Matrix, Weights};
 use crate::nn::{Act, Ctx};
 
 const SET: End = End { act: Fused::None, add: false };
 const ADD: End = End { act: Fused::None, add: true };
 
-/// The weight `[outputs, inputs]` and the bias of a linear layer.
-type Plain = (Vec<f32>, Option<Vec<f32>>);
+/// The weight and the bias of a linear layer.
+type Plain<'a> = (Matrix<'a>, Option<Vec<f32>>);
 
 /// Reads layers into packed weights.
 struct Reader<'a> {
@@ -25,36 +25,35 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn linear(&self, w: &Weights, outputs: usize, inputs: usize, bias: bool) -> Result<Plain> {
+    fn linear<'w>(&self, w: &'w Weights, outputs: usize, inputs: usize, bias: bool) -> Result<Plain<'w>> {
         let bias = if bias { Some(w.values("bias", &[outputs])?) } else { None };
-        Ok((w.values("weight", &[outputs, inputs])?, bias))
+        Ok((w.matrix("weight", (outputs, inputs))?, bias))
     }
 
     /// Several linear layers of one input as one.
-    fn pack(&self, w: &Weights, parts: Vec<Plain>, inputs: usize) -> Result<Packed> {
+    fn pack(&self, w: &Weights, parts: Vec<Plain<'_>>) -> Result<Packed> {
         let (weights, biases): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
-        let read = biases.iter().flatten().chain(&weights).map(Vec::len).sum();
         let of_part = weights.iter().zip(biases);
-        let biases: Vec<f32> = of_part.flat_map(|(w, b)| b.unwrap_or_else(|| vec![0.0; w.len() / inputs])).collect();
-        let packed = Packed::linear(self.isa, self.format, &weights.concat(), Some(&biases), (biases.len(), inputs));
-        w.packed(&packed, read)?;
-        Ok(packed)
+        let biases: Vec<f32> = of_part.flat_map(|(w, b)| b.unwrap_or_else(|| vec![0.0; w.rows()])).collect();
+        w.pack((self.isa, self.format), &weights, Some(&biases))
     }
 
     /// A projection of an attention. That of queries includes the scale of the scores.
-    fn project(&self, w: &Weights, name: &str) -> Result<Plain> {
+    fn project<'w>(&self, w: &'w Weights, name: &str) -> Result<Plain<'w>> {
         let width = self.shape.width;
-        let (mut weight, mut bias) = self.linear(&w.at(name), width, width, name != "k_proj" || self.shape.key_bias)?;
-        if name == "q_proj" {
-            let scale = ((width / self.shape.heads) as f32).powf(-0.5);
-            weight.iter_mut().chain(bias.iter_mut().flatten()).for_each(|v| *v *= scale);
+        let (weight, mut bias) = self.linear(w, width, width, name != "k_proj" || self.shape.key_bias)?;
+        if name != "q_proj" {
+            return Ok((weight, bias));
         }
-        Ok((weight, bias))
+        let scale = ((width / self.shape.heads) as f32).powf(-0.5);
+        bias.iter_mut().flatten().for_each(|v| *v *= scale);
+        Ok((weight.times(scale), bias))
     }
 
     fn projections(&self, w: &Weights, names: &[&str]) -> Result<Packed> {
-        let parts = names.iter().map(|name| self.project(w, name)).collect::<Result<_>>()?;
-        self.pack(w, parts, self.shape.width)
+        let of_name: Vec<Weights> = names.iter().map(|name| w.at(name)).collect();
+        let parts = of_name.iter().zip(names).map(|(w, name)| self.project(w, name)).collect::<Result<_>>()?;
+        self.pack(w, parts)
     }
 
     fn norm(&self, w: &Weights) -> Result<LayerNorm> {
@@ -74,8 +73,8 @@ impl Reader<'_> {
 
     fn feed_forward(&self, w: &Weights) -> Result<FeedForward> {
         let (width, ffn) = (self.shape.width, self.shape.ffn);
-        let up = self.pack(w, vec![self.linear(&w.at("fc1"), ffn, width, true)?], width)?;
-        let down = self.pack(w, vec![self.linear(&w.at("fc2"), width, ffn, true)?], ffn)?;
+        let up = self.pack(w, vec![self.linear(&w.at("fc1"), ffn, width, true)?])?;
+        let down = self.pack(w, vec![self.linear(&w.at("fc2"), width, ffn, true)?])?;
         Ok(FeedForward { norm: self.norm(&w.at("final_layer_norm"))?, up, down })
     }
 }

@@ -51,26 +51,71 @@ impl TensorFile {
 
     /// The values of `tensor`, whose description in this file is `info`; all of them finite.
     pub(super) fn floats(&self, tensor: &str, info: &TensorInfo) -> Result<Vec<f32>> {
-        let file = &self.name;
+        let size = self.size(tensor, info)?;
         let (from, to) = info.data_offsets;
-        let data = self.blob.part(self.base + from as u64, to - from).map_err(|e| match e.kind() {
-            io::ErrorKind::UnexpectedEof => corrupt(format!("tensor {tensor} of {file} was cut off while the model was loaded")),
-            _ => unreadable(&format!("tensor {tensor} of {file}"), e),
+        let mut values = Vec::new();
+        let room = values.try_reserve_exact((to - from) / size);
+        room.map_err(|e| {
+            unreadable(&format!("tensor {tensor} of {}", self.name), io::Error::new(io::ErrorKind::OutOfMemory, e))
         })?;
-        let values: Vec<f32> = match info.dtype {
-            Dtype::F32 => data.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-            Dtype::F16 => data.as_chunks::<2>().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
-            Dtype::BF16 => data.as_chunks::<2>().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),
-            other => {
-                let what = format!("tensor {tensor} of {file} is stored as {other:?}: only F32, F16 and BF16 are read");
-                return Err(Error::new(ErrorKind::ModelIncompatible, what));
+        values.resize((to - from) / size, 0.0);
+        self.part(tensor, info, 0, &mut values)?;
+        Ok(values)
+    }
+
+    /// As many of the values of `tensor` as `to` has room for, from the given one on; all of them finite.
+    pub(super) fn part(&self, tensor: &str, info: &TensorInfo, mut first: usize, to: &mut [f32]) -> Result<()> {
+        let (file, size) = (&self.name, self.size(tensor, info)?);
+        for to in to.chunks_mut(CHUNK) {
+            let at = self.base + info.data_offsets.0 as u64 + (first * size) as u64;
+            let data = self.blob.part(at, to.len() * size).map_err(|e| match e.kind() {
+                io::ErrorKind::UnexpectedEof => {
+                    corrupt(format!("tensor {tensor} of {file} was cut off while the model was loaded"))
+                }
+                _ => unreadable(&format!("tensor {tensor} of {file}"), e),
+            })?;
+            match info.dtype {
+                Dtype::F32 => convert(&data, to, f32::from_le_bytes),
+                Dtype::BF16 => convert(&data, to, |b| bf16::from_le_bytes(b).to_f32()),
+                _ => convert(&data, to, |b| f16::from_le_bytes(b).to_f32()),
             }
-        };
-        match values.iter().find(|v| !v.is_finite()) {
-            Some(bad) => Err(corrupt(format!("tensor {tensor} of {file} holds {bad}: fetch the model again"))),
-            None => Ok(values),
+            if !all_finite(to) {
+                let bad = to.iter().find(|v| !v.is_finite()).unwrap_or(&f32::NAN);
+                return Err(corrupt(format!("tensor {tensor} of {file} holds {bad}: fetch the model again")));
+            }
+            first += to.len();
+        }
+        Ok(())
+    }
+
+    /// Bytes of one of a tensor's numbers.
+    fn size(&self, tensor: &str, info: &TensorInfo) -> Result<usize> {
+        match info.dtype {
+            Dtype::F32 => Ok(4),
+            Dtype::F16 | Dtype::BF16 => Ok(2),
+            other => {
+                let what = format!("tensor {tensor} of {} is stored as {other:?}: only F32, F16 and BF16 are read", self.name);
+                Err(Error::new(ErrorKind::ModelIncompatible, what))
+            }
         }
     }
+}
+
+/// Numbers that are read at a time: little enough to stay in a cache until they are used.
+const CHUNK: usize = 64 << 10;
+
+fn convert<const N: usize>(data: &[u8], to: &mut [f32], value: impl Fn([u8; N]) -> f32) {
+    to.iter_mut().zip(data.as_chunks::<N>().0).for_each(|(to, bytes)| *to = value(*bytes));
+}
+
+fn all_finite(values: &[f32]) -> bool {
+    // A number less itself is NaN where it is not finite. Sums side by side, as a vector has them.
+    let (eights, rest) = values.as_chunks::<8>();
+    let mut sums = [0.0; 8];
+    for eight in eights {
+        sums.iter_mut().zip(eight).for_each(|(sum, v)| *sum += v - v);
+    }
+    sums.iter().chain(rest).all(|v| v.is_finite())
 }
 
 /// The header, and where it ends. The reference implementation checks that tensors lie end to end and have the size of

@@ -71,7 +71,7 @@ fn run_with(
     (m, n, k): (usize, usize, usize),
     end: End,
 ) -> Vec<f32> {
-    let packed = Packed::linear(isa, format, w, Some(bias), (n, k));
+    let packed = Packed::linear(&Cpu::new(0), isa, format, w, Some(bias), (n, k));
     let mut out = vec![0.5; m * n];
     packed.forward(cpu, Rows::new(x, m, k, k), Tile::new(&mut out, m, n, n), end);
     out
@@ -206,7 +206,7 @@ fn rows_of_weights_come_back() {
         for (outputs, inputs) in [(1, 1), (33, 7), (70, 64), (5, 130)] {
             let (w, bias) = (noise(outputs * inputs, 1), noise(outputs, 2));
             for (format, bound) in [(Format::F32, 0.0), (Format::Bf16, 1.0 / 256.0), (Format::Int8, 0.5 / 127.0)] {
-                let packed = Packed::linear(isa, format, &w, None, (outputs, inputs));
+                let packed = Packed::linear(&Cpu::new(0), isa, format, &w, None, (outputs, inputs));
                 // Another bias leaves the weights where they are.
                 let biased = packed.with_bias(&bias);
                 assert_eq!(packed.panels().as_ptr(), biased.panels().as_ptr());
@@ -229,8 +229,8 @@ fn taps_are_inputs_in_their_order() {
     let shape = Shape { outputs: 19, channels: 5, taps: 3 };
     let w = noise(19 * 15, 1);
     for isa in Isa::all() {
-        let as_taps = Packed::new(isa, Format::F32, shape, None, |o, row| row.copy_from_slice(&w[o * 15..][..15]));
-        let plain = Packed::linear(isa, Format::F32, &w, None, (19, 15));
+        let as_taps = Packed::new(&Cpu::new(0), isa, Format::F32, shape, None, |o, row| row.copy_from_slice(&w[o * 15..][..15]));
+        let plain = Packed::linear(&Cpu::new(0), isa, Format::F32, &w, None, (19, 15));
         assert_eq!(as_taps.panels(), plain.panels());
         assert!(as_taps.bytes() >= 19 * 15 * 4);
     }
