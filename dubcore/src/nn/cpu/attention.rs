@@ -10,8 +10,8 @@
 use super::Cpu;
 use super::arena::{Arena, Buffer, Lent, cast, cast_mut};
 use super::gemm::{Act, Bf16, Dot, F32, SUMS, Steps, tile, tile_of, to_bf16};
-use super::norm::softmax;
-use super::pack::Format;
+use super::norm::{exponentials, exponentials_bf16, largest};
+use super::pack::{Fill, Format};
 use super::simd::{Isa, Kernel, MATRIX_ROWS, MATRIX_WORDS, Matrix, Simd, bf16};
 use super::tile::{Rows, Tile};
 
@@ -124,43 +124,24 @@ impl KvCache {
         assert!(sequence < self.sequences && keys.len() <= self.room && keys.columns() == channels);
         assert_eq!((keys.len(), channels), (values.len(), values.columns()));
         let (key_words, value_words) = (self.key_words(), self.value_words());
-        let place = Place { format: self.format, width: self.width(), head: self.head, room: self.room };
+        let (isa, format, arena) = (self.isa, self.format, &cpu.arena);
         let (first, heads, head, width) = (sequence * self.heads, self.heads, self.head, self.width());
-        // A panel's keys are columns of it: read by row, so that what is written stays near.
         let to = &mut self.keys.as_mut::<f32>()[first * key_words..][..heads * key_words];
-        let of_panel = place.format.words(head) * width;
+        let per_row = format.words(head);
         cpu.team.each_rows(Tile::dense(to, key_words), 1, |h, mut to| {
+            let (keys, mut words) = (of_head(&keys, h, head), arena.lend::<u32>(width * per_row));
             let to: &mut [u32] = cast_mut(to.row(0));
-            for t in 0..keys.len() {
-                let key = &keys.row(t)[h * head..][..head];
-                let to = to[t / width * of_panel..][..of_panel][t % width..].iter_mut().step_by(width);
-                match place.format {
-                    Format::F32 => to.zip(key).for_each(|(to, v)| *to = v.to_bits()),
-                    _ => to.zip(key.chunks(2)).for_each(|(to, v)| *to = pair(v[0], v.get(1).copied().unwrap_or(0.0))),
-                }
+            for (p, to) in to.chunks_exact_mut(per_row * width).enumerate().take(keys.len().div_ceil(width)) {
+                let (from, words, none) = (keys.slice(p * width, width), &mut words[..], [&mut [][..], &mut [][..]]);
+                let [scales, offsets] = none;
+                isa.run(Fill { format, taps: 1, from, words, to, scales, offsets });
             }
         });
-        // A value is a row of each panel, or half the words of one.
         let to = &mut self.values.as_mut::<f32>()[first * value_words..][..heads * value_words];
-        let of_panel = place.format.words(place.room) * width;
+        let of_panel = format.words(self.room) * width;
         cpu.team.each_rows(Tile::dense(to, value_words), 1, |h, mut to| {
-            let to: &mut [u32] = cast_mut(to.row(0));
-            let value = |t: usize| &values.row(t)[h * head..][..head];
-            for t in (0..values.len()).step_by(place.format.per_word()) {
-                let at = t / place.format.per_word() * width;
-                for (panel, from) in to.chunks_exact_mut(of_panel).zip((0..head).step_by(width)) {
-                    let to = &mut panel[at..][..width];
-                    let first = value(t)[from..].iter();
-                    match place.format {
-                        Format::F32 => to.iter_mut().zip(first).for_each(|(to, v)| *to = v.to_bits()),
-                        _ if t + 1 < values.len() => {
-                            let both = first.zip(&value(t + 1)[from..]);
-                            to.iter_mut().zip(both).for_each(|(to, (a, b))| *to = pair(*a, *b));
-                        }
-                        _ => to.iter_mut().zip(first).for_each(|(to, v)| *to = pair(*v, 0.0)),
-                    }
-                }
-            }
+            let (values, mut words) = (of_head(&values, h, head), arena.lend::<u32>(2 * per_row));
+            isa.run(FillValues { format, values, words: &mut words, to: cast_mut(to.row(0)), of_panel });
         });
     }
 
@@ -223,6 +204,53 @@ impl KvCache {
     }
 }
 
+/// The channels of head `h`, of `head` each.
+fn of_head<'a>(x: &Rows<'a>, h: usize, head: usize) -> Rows<'a> {
+    let from = (h * head).min(x.values().len());
+    Rows::new(&x.values()[from..], x.len(), head, x.stride())
+}
+
+/// Fills a head's panels of channels.
+struct FillValues<'a> {
+    format: Format,
+    values: Rows<'a>,
+    /// Room for two of those as words.
+    words: &'a mut [u32],
+    to: &'a mut [u32],
+    of_panel: usize,
+}
+
+impl Kernel for FillValues<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let (width, head) = (2 * S::LANES, self.values.columns());
+        let (first, second) = self.words.split_at_mut(self.words.len() / 2);
+        let (first, second): (&mut [u16], &mut [u16]) = (cast_mut(first), cast_mut(second));
+        // A value is a row of each panel, or half the words of one.
+        for t in (0..self.values.len()).step_by(self.format.per_word()) {
+            let at = t / self.format.per_word() * width;
+            if self.format != Format::F32 {
+                to_bf16(s, self.values.row(t), Act::None, first);
+                match t + 1 < self.values.len() {
+                    true => to_bf16(s, self.values.row(t + 1), Act::None, second),
+                    false => second.fill(0),
+                }
+            }
+            for (panel, from) in self.to.chunks_exact_mut(self.of_panel).zip((0..head).step_by(width)) {
+                let to = panel[at..][..width].iter_mut();
+                if self.format == Format::F32 {
+                    to.zip(&self.values.row(t)[from..]).for_each(|(to, v)| *to = v.to_bits());
+                } else {
+                    let both = first[from..head].iter().zip(&second[from..head]);
+                    to.zip(both).for_each(|(to, (a, b))| *to = u32::from(*a) | u32::from(*b) << 16);
+                }
+            }
+        }
+    }
+}
+
 /// Rows of queries that one thread does at a time.
 const BLOCK: usize = 96;
 
@@ -239,12 +267,6 @@ impl Seen<'_> {
     fn steps(&self, rows: usize) -> usize {
         if let Self::Path { table, .. } = self { table.len() / rows.max(1) } else { 0 }
     }
-}
-
-/// Two numbers in a word, the first in its lower half.
-#[inline(always)]
-fn pair(first: f32, second: f32) -> u32 {
-    u32::from(bf16(first)) | u32::from(bf16(second)) << 16
 }
 
 /// Where numbers are in a head's part of the cache, counted in numbers.
@@ -411,11 +433,9 @@ impl Attend<'_, '_> {
                 }
             }
         }
-        for (r, scores) in scores.chunks_exact_mut(stride.max(1)).enumerate() {
-            weigh(s, (self.queries, number + r), keys, scores, path);
-        }
-        if !D::WORDS_ARE_FLOATS {
-            scores.chunks_exact_mut(stride.max(1)).for_each(|scores| halve(s, scores));
+        let mut shares = [0.0; MATRIX_ROWS];
+        for (r, (scores, share)) in scores.chunks_exact_mut(stride.max(1)).zip(&mut shares).enumerate() {
+            *share = weigh::<S, D>(s, (self.queries, number + r), keys, scores, path);
         }
         let packed = &cache.values.as_slice::<u32>()[at * cache.value_words()..][..cache.value_words()];
         let panel = cache.format.words(cache.room) * width;
@@ -436,8 +456,7 @@ impl Attend<'_, '_> {
             }
             for r in 0..m {
                 let out = &mut self.out.row(row + r)[p * width..];
-                let n = out.len().min(width);
-                out[..n].copy_from_slice(&mixed[r * width..][..n]);
+                out.iter_mut().zip(&mixed[r * width..][..width]).for_each(|(out, mixed)| *out = mixed * shares[r]);
             }
         }
         if unit {
@@ -448,10 +467,16 @@ impl Attend<'_, '_> {
     }
 }
 
-/// Scores to weights: softmax over the keys that row `number` of the queries sees, zero for the others. `own` has room for a
-/// path.
+/// Scores to weights, as words: exponentials for the keys that row `number` of the queries sees, zero for the others. Returns
+/// by what the sum of all is 1. `own` has room for a path.
 #[inline(always)]
-fn weigh<S: Simd>(s: S, (queries, number): (&Queries<'_>, usize), keys: usize, scores: &mut [f32], own: &mut [f32]) {
+fn weigh<S: Simd, D: Dot>(
+    s: S,
+    (queries, number): (&Queries<'_>, usize),
+    keys: usize,
+    scores: &mut [f32],
+    own: &mut [f32],
+) -> f32 {
     let sees = match queries.seen {
         Seen::First(n) => n,
         Seen::Causal(n) => (n + number + 1).saturating_sub(queries.rows),
@@ -462,29 +487,34 @@ fn weigh<S: Simd>(s: S, (queries, number): (&Queries<'_>, usize), keys: usize, s
             for (t, (own, beam)) in own.iter_mut().zip(path).enumerate() {
                 *own = scores[t * beams + usize::from(*beam)];
             }
-            softmax(s, own);
+            let max = largest(s, own);
+            let sum = exponentials(s, own, max);
             scores.fill(0.0);
             for (t, (own, beam)) in own.iter().zip(path).enumerate() {
-                scores[t * beams + usize::from(*beam)] = *own;
+                let at = t * beams + usize::from(*beam);
+                if D::WORDS_ARE_FLOATS {
+                    scores[at] = *own;
+                } else {
+                    // Halves of a word in memory order.
+                    cast_mut::<f32, u16>(scores)[at] = bf16(*own);
+                }
             }
-            return;
+            return share(sum);
         }
     };
     debug_assert!(sees <= keys);
-    softmax(s, &mut scores[..sees]);
+    let max = largest(s, &scores[..sees]);
+    if !D::WORDS_ARE_FLOATS {
+        return share(exponentials_bf16(s, scores, sees, max));
+    }
+    let sum = exponentials(s, &mut scores[..sees], max);
     scores[sees..].fill(0.0);
+    share(sum)
 }
 
-/// Rounds to bf16 in place, into the first half.
-#[inline(always)]
-fn halve<S: Simd>(s: S, values: &mut [f32]) {
-    let n = values.len();
-    debug_assert_eq!(n % S::LANES, 0);
-    let at = values.as_mut_ptr();
-    for i in (0..n).step_by(S::LANES) {
-        // SAFETY: a whole number of vectors; what is stored ends no later than what has been loaded.
-        unsafe { s.store_bf16(at.cast::<u16>().add(i), s.load(at.add(i))) };
-    }
+/// By what a sum becomes 1, and that of nothing 0.
+fn share(sum: f32) -> f32 {
+    if sum == 0.0 { 0.0 } else { 1.0 / sum }
 }
 
 #[cfg(test)]

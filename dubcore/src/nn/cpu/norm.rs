@@ -1,6 +1,7 @@
 //! Layer norm and softmax of rows, and what is asked of a row of logits.
 
 use super::Cpu;
+use super::arena::cast_mut;
 use super::gemm::End;
 use super::simd::{Isa, Kernel, Simd, math};
 use super::tile::{Rows, Tile};
@@ -85,10 +86,20 @@ fn total<S: Simd>(s: S, x: &[f32]) -> f32 {
 
 /// The largest value, NaN aside.
 #[inline(always)]
-fn largest<S: Simd>(s: S, x: &[f32]) -> f32 {
-    let mut all = s.splat(f32::NEG_INFINITY);
-    for i in (0..x.len()).step_by(S::LANES) {
-        // SAFETY: so many are left. What is there is the first argument: the second is what NaN gives.
+pub(super) fn largest<S: Simd>(s: S, x: &[f32]) -> f32 {
+    let whole = x.len() / (2 * S::LANES) * (2 * S::LANES);
+    let mut all = [s.splat(f32::NEG_INFINITY); 2];
+    // What is there is the first argument: the second is what NaN gives.
+    for i in (0..whole).step_by(2 * S::LANES) {
+        for (j, all) in all.iter_mut().enumerate() {
+            // SAFETY: two vectors are there.
+            *all = s.max(unsafe { s.load(x.as_ptr().add(i + j * S::LANES)) }, *all);
+        }
+    }
+    let [mut all, other] = all;
+    all = s.max(other, all);
+    for i in (whole..x.len()).step_by(S::LANES) {
+        // SAFETY: so many are left.
         let v = unsafe { s.load_part(x.as_ptr().add(i), S::LANES.min(x.len() - i), f32::NEG_INFINITY) };
         all = s.max(v, all);
     }
@@ -97,17 +108,50 @@ fn largest<S: Simd>(s: S, x: &[f32]) -> f32 {
 
 /// e^(x - max) in place of x; returns the sum. NaN in x, or nothing but negative infinity, makes the sum NaN.
 #[inline(always)]
-fn exponentials<S: Simd>(s: S, x: &mut [f32], max: f32) -> f32 {
+pub(super) fn exponentials<S: Simd>(s: S, x: &mut [f32], max: f32) -> f32 {
+    let whole = x.len() / S::LANES * S::LANES;
     let (max, mut sum) = (s.splat(max), s.splat(0.0));
-    for i in (0..x.len()).step_by(S::LANES) {
-        let n = S::LANES.min(x.len() - i);
-        // SAFETY: so many are left. The other lanes add next to nothing to a sum of 1 or more.
+    let at = x.as_mut_ptr();
+    for i in (0..whole).step_by(S::LANES) {
+        // SAFETY: a vector is there.
         unsafe {
-            let e = math::exp(s, s.sub(s.load_part(x.as_ptr().add(i), n, f32::NEG_INFINITY), max));
-            s.store_part(x.as_mut_ptr().add(i), e, n);
+            let e = math::exp(s, s.sub(s.load(at.add(i)), max));
+            s.store(at.add(i), e);
             sum = s.add(sum, e);
         }
     }
+    if whole < x.len() {
+        let n = x.len() - whole;
+        // SAFETY: so many are left. The other lanes add next to nothing to a sum of 1 or more.
+        unsafe {
+            let e = math::exp(s, s.sub(s.load_part(at.add(whole), n, f32::NEG_INFINITY), max));
+            s.store_part(at.add(whole), e, n);
+            sum = s.add(sum, e);
+        }
+    }
+    s.sum(sum)
+}
+
+/// As [`exponentials`], for the first `n` of `x`, which is a whole number of vectors: rounded to bf16, in the first half of
+/// `x`, with zeros behind them.
+#[inline(always)]
+pub(super) fn exponentials_bf16<S: Simd>(s: S, x: &mut [f32], n: usize, max: f32) -> f32 {
+    let whole = n.next_multiple_of(S::LANES);
+    assert!(whole <= x.len());
+    // Adds next to nothing.
+    x[n..whole].fill(f32::NEG_INFINITY);
+    let (max, mut sum) = (s.splat(max), s.splat(0.0));
+    let at = x.as_mut_ptr();
+    for i in (0..whole).step_by(S::LANES) {
+        // SAFETY: a vector is there; what is stored ends no later than what has been loaded.
+        unsafe {
+            let e = math::exp(s, s.sub(s.load(at.add(i)), max));
+            s.store_bf16(at.cast::<u16>().add(i), e);
+            sum = s.add(sum, e);
+        }
+    }
+    let all = x.len();
+    cast_mut::<f32, u16>(x)[n..all].fill(0);
     s.sum(sum)
 }
 

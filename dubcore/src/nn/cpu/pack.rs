@@ -236,17 +236,17 @@ impl Packed {
 const SHARE: usize = 64 << 10;
 
 /// Fills a panel.
-struct Fill<'a> {
-    format: Format,
-    taps: usize,
+pub(super) struct Fill<'a> {
+    pub(super) format: Format,
+    pub(super) taps: usize,
     /// Tap by tap the weights of some outputs.
-    from: Rows<'a>,
+    pub(super) from: Rows<'a>,
     /// Room for those as words.
-    words: &'a mut [u32],
-    to: &'a mut [u32],
+    pub(super) words: &'a mut [u32],
+    pub(super) to: &'a mut [u32],
     /// For int8.
-    scales: &'a mut [f32],
-    offsets: &'a mut [f32],
+    pub(super) scales: &'a mut [f32],
+    pub(super) offsets: &'a mut [f32],
 }
 
 impl Kernel for Fill<'_> {
