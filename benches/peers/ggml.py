@@ -16,6 +16,8 @@ SIZES = "n_vocab n_audio_ctx n_audio_state n_audio_head n_audio_layer n_text_ctx
 F32, F16, Q8_0 = 0, 1, 8
 FILES = {"f16": 1, "q8_0": 2007}
 BLOCK = 32
+# Floats that are read.
+FLOATS = {"F32": "<f4", "F16": "<f2"}
 
 # Hugging Face's names and OpenAI's.
 NAMES = [
@@ -41,17 +43,17 @@ NAMES = [
 
 
 def safetensors(path, mode="r"):
-    """Names and arrays of a file of 32-bit floats. The arrays are mapped: with the mode "r+", what is set is written."""
+    """Names and arrays of a file of floats. The arrays are mapped: with the mode "r+", what is set is written."""
     with open(path, "rb") as file:
         (size,) = struct.unpack("<Q", file.read(8))
         header = json.loads(file.read(size))
     header.pop("__metadata__", None)
     data = np.memmap(path, np.uint8, mode, 8 + size)
     for name, tensor in header.items():
-        if tensor["dtype"] != "F32":
-            raise ValueError(f"{name} of {path} is {tensor['dtype']}: only F32 is read")
+        if tensor["dtype"] not in FLOATS:
+            raise ValueError(f"{name} of {path} is {tensor['dtype']}: only {' and '.join(FLOATS)} are read")
         begin, end = tensor["data_offsets"]
-        yield name, data[begin:end].view("<f4").reshape(tensor["shape"])
+        yield name, data[begin:end].view(FLOATS[tensor["dtype"]]).reshape(tensor["shape"])
 
 
 def renamed(name):
@@ -127,5 +129,5 @@ def convert(folder, path, filters, kind):
     sizes = dict(zip(SIZES, [*numbers, config["num_mel_bins"]]))
     # The special tokens behind the words are whisper.cpp's own knowledge.
     vocabulary = words(tokenizer, config["eos_token_id"])
-    tensors = ((renamed(name), array) for name, array in safetensors(folder / "model.safetensors") if name != "proj_out.weight")
+    tensors = ((renamed(name), array.astype(np.float32)) for name, array in safetensors(folder / "model.safetensors") if name != "proj_out.weight")
     write(path, sizes, filters, vocabulary, tensors, kind)

@@ -1,8 +1,8 @@
 //! Tensors by name from a model's safetensors files, in any float storage, handed out as f32.
 //!
 //! A model has `model.safetensors`, or, where that is missing, several files that `model.safetensors.index.json` lists.
-//! The headers are in memory; a tensor is read when a layer asks for it, so that loading takes the memory of the layers
-//! and of one tensor.
+//! The headers are in memory; a tensor is read when a layer asks for it, a large one by rows ([`Matrix`]), so that loading
+//! takes the memory of the layers and little more.
 
 mod file;
 mod index;
@@ -194,7 +194,7 @@ impl Weights {
         self.all.taken.lock().held.grow(bytes)
     }
 
-    /// So many of the values that were read are kept in this form alone: it counts for them.
+    /// So many of the values that were read at once are kept in this form alone: it counts for them.
     pub(in crate::nn) fn packed(&self, packed: &Packed, values: usize) -> Result<()> {
         self.all.taken.lock().held.exchange(4 * values as u64, packed.bytes() as u64)
     }

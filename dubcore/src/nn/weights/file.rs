@@ -109,11 +109,11 @@ fn convert<const N: usize>(data: &[u8], to: &mut [f32], value: impl Fn([u8; N]) 
 }
 
 fn all_finite(values: &[f32]) -> bool {
-    // A number less itself is NaN where it is not finite. Sums side by side, as a vector has them.
+    // Nothing times a number is NaN where that is not finite. Sums side by side, as a vector has them.
     let (eights, rest) = values.as_chunks::<8>();
     let mut sums = [0.0; 8];
     for eight in eights {
-        sums.iter_mut().zip(eight).for_each(|(sum, v)| *sum += v - v);
+        sums.iter_mut().zip(eight).for_each(|(sum, v)| *sum += v * 0.0);
     }
     sums.iter().chain(rest).all(|v| v.is_finite())
 }

@@ -56,7 +56,8 @@ fn functions_are_near_the_true_ones_and_pass_nan_on() {
     let values: Vec<f32> = (-90_000..90_000).step_by(7).map(|i| i as f32 / 1000.0).collect();
     for isa in Isa::all() {
         each(isa, Exp, &values, |x, y| {
-            let want = f64::from(x.clamp(-87.5, 88.0)).exp();
+            let want = f64::from(x.clamp(-87.336, 88.0)).exp();
+            assert!(y.is_normal(), "{isa:?} exp {x}: {y}");
             assert!((f64::from(y) - want).abs() < 2.5e-7 * want, "{isa:?} exp {x}: {y} for {want}");
         });
         let ends = [f32::INFINITY, f32::NEG_INFINITY, 3e38, -3e38, f32::NAN, 0.0, -0.0, 1e-40];
