@@ -7,7 +7,8 @@
 
 The folders and the manifest are those of benches/quality/quality.py. dubcore, faster-whisper (batched) and whisper.cpp take turns;
 each is a process of its own that hears all recordings. The time of dubcore is that of its whole process, loading and reading the
-files included; that of the others begins when their model is loaded and the sound is in memory. All are greedy.
+files included; that of the others begins when their model is loaded and the sound is in memory. All are greedy. dubcore writes
+timestamps, so that several utterances share a window.
 """
 
 import argparse
@@ -36,7 +37,7 @@ CONTENDERS = [(OURS, "f32"), (OURS, "bf16"), (OURS, "int8"), ("faster-whisper", 
 
 def dubcore(r):
     program = ROOT / "target/release/examples/transcribe"
-    command = [program, "--stt", r["weights"], "--from", "en", "--compute-type", r["arithmetic"], "--json", *r["paths"]]
+    command = [program, "--stt", r["weights"], "--from", "en", "--compute-type", r["arithmetic"], "--timestamps", "--json", *r["paths"]]
     began = time.perf_counter()
     out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     took = time.perf_counter() - began

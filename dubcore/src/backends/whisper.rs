@@ -106,8 +106,9 @@ struct Whisper {
     text: TextDecoder,
     special: Special,
     max_tokens: usize,
-    /// Windows worked on at once.
-    batch: usize,
+    /// Windows that are encoded at once, and those that are decoded.
+    encode: usize,
+    decode: usize,
 }
 
 fn load(files: &ModelFiles, place: &Place, compute: ComputeType) -> Result<Loaded> {
@@ -148,30 +149,37 @@ fn load_whisper(files: &ModelFiles, place: &Place, compute: ComputeType) -> Resu
     let mut info = StageInfo::new(files.name()).languages(special.languages.iter().map(|l| l.0).collect::<Vec<_>>(), []);
     info.sample_rate = pre.sampling_rate;
     weights.tell(&mut info);
+    let decoder = Decoder::load(
+        &wd,
+        &dec,
+        embedding.clone(),
+        Embedding::load(&wd.at("embed_positions"), config.max_target_positions, d, 1.0)?,
+        (&embedding, None),
+    )?;
+    // About two half-minute windows: an encoder layer over more would outlast the time between two checks.
+    let encode = (3_000 / config.max_source_positions.max(1)).clamp(1, 8);
     let model = Whisper {
         conv1: Conv1d::load(&we.at("conv1"), ConvSpec::same(config.num_mel_bins, d, 3), Activation::Gelu)?,
         conv2: Conv1d::load(&we.at("conv2"), ConvSpec { stride: 2, ..ConvSpec::same(d, d, 3) }, Activation::Gelu)?,
         positions: Embedding::load(&we.at("embed_positions"), config.max_source_positions, d, 1.0)?,
         encoder: Encoder::load(&we, &enc)?,
-        decoder: Decoder::load(
-            &wd,
-            &dec,
-            embedding.clone(),
-            Embedding::load(&wd.at("embed_positions"), config.max_target_positions, d, 1.0)?,
-            (&embedding, None),
-        )?,
         info: StageInfo { revision: files.revision(), ..info },
         place: place.clone(),
         mel,
         text,
         special,
         max_tokens: config.max_target_positions,
-        // About two half-minute windows: an encoder layer over more would outlast the time between two checks.
-        batch: (3_000 / config.max_source_positions.max(1)).clamp(1, 8),
+        encode,
+        decode: (CROSS / decoder.row_bytes(config.max_source_positions).max(1)).clamp(encode, 8),
+        decoder,
     };
     // The output table is tied to the embedding; some exporters write it twice.
     Ok((model, weights.finish(&["proj_out."])))
 }
+
+/// Bytes that cross-attention's keys and values of the windows that are decoded at once may take: a step takes hardly longer
+/// for several than for one.
+const CROSS: usize = 160 << 20;
 
 impl Whisper {
     fn encode(&self, ctx: &Ctx<'_>, mel: &Act) -> Result<Act> {
@@ -310,11 +318,16 @@ impl Stt for Whisper {
         let mut done = 0;
         while !open.is_empty() {
             let all = (done + open.len()) as f64;
-            let batch: Vec<Part> = open.drain(..open.len().min(self.batch)).collect();
+            let batch: Vec<Part> = open.drain(..open.len().min(self.decode)).collect();
             let parts: Vec<Audio> = batch.iter().map(|part| audio.slice(part.span)).collect();
             let sounds: Vec<&[f32]> = parts.iter().map(Audio::samples).collect();
             let heard = nn::run(job, &self.place, |ctx| {
-                let encoded = self.encode(ctx, &self.mel.forward(&sounds)?)?;
+                let mut encoded = Vec::new();
+                for some in sounds.chunks(self.encode) {
+                    encoded.push(self.encode(ctx, &self.mel.forward(some)?)?);
+                    job.report((done as f64 + 0.3 * (encoded.len() * self.encode).min(sounds.len()) as f64) / all);
+                }
+                let encoded = Act::concat(encoded)?;
                 let mut session = self.decoder.start(ctx, &encoded, None)?;
                 let signs = self.signs(ctx, &mut session, sounds.len())?;
                 let language = match language {

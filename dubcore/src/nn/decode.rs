@@ -172,11 +172,11 @@ fn of_rows<R: Send + Sync>(
 /// A token drawn at `temperature`, and its log-probability at temperature 1, by which tries of different temperatures are
 /// compared.
 fn drawn(scores: &[f32], Peak { at, max, log_sum }: Peak, temperature: f64, rng: &mut ChaCha8Rng) -> (u32, f32) {
-    let weight = |s: &f32| (f64::from(s - max) / temperature).exp();
-    let mut left = scores.iter().map(weight).sum::<f64>() * rng.random::<f64>();
+    let weights: Vec<f64> = scores.iter().map(|s| (f64::from(s - max) / temperature).exp()).collect();
+    let mut left = weights.iter().sum::<f64>() * rng.random::<f64>();
     let mut token = at;
-    for (i, s) in scores.iter().enumerate().filter(|(_, s)| **s > f32::NEG_INFINITY) {
-        left -= weight(s);
+    for (i, weight) in weights.iter().enumerate().filter(|(i, _)| scores[*i] > f32::NEG_INFINITY) {
+        left -= weight;
         if left < 0.0 {
             token = i;
             break;

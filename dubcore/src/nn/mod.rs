@@ -70,6 +70,12 @@ impl Act {
         Ok(Self(Tensor::from_vec(values, shape, &Device::Cpu)?))
     }
 
+    /// One batch of several.
+    pub(crate) fn concat(parts: Vec<Self>) -> Result<Self> {
+        let parts: Vec<Tensor> = parts.into_iter().map(|part| part.0).collect();
+        Ok(Self(Tensor::cat(&parts, 0)?))
+    }
+
     /// `(batch, time, channels)`.
     pub(crate) fn shape(&self) -> Result<(usize, usize, usize)> {
         Ok(self.0.dims3()?)

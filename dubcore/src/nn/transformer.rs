@@ -117,6 +117,14 @@ impl Decoder {
         })
     }
 
+    /// Bytes that decoding keeps of each row of the encoder's output, `time` long.
+    pub(crate) fn row_bytes(&self, time: usize) -> usize {
+        match self {
+            Self::Candle(decoder) => decoder.row_bytes(time),
+            Self::Cpu(decoder) => decoder.row_bytes(time),
+        }
+    }
+
     /// Begins decoding over the encoder's output, one row of tokens per row of it.
     pub(crate) fn start(&self, ctx: &Ctx<'_>, encoded: &Act, padding: Option<Padding>) -> Result<Session<'_>> {
         let lengths = padding.as_ref().map(|p| p.0.as_slice());

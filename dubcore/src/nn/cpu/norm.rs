@@ -106,7 +106,18 @@ pub(super) fn largest<S: Simd>(s: S, x: &[f32]) -> f32 {
     s.largest(all)
 }
 
-/// e^(x - max) in place of x; returns the sum. NaN in x, or nothing but negative infinity, makes the sum NaN.
+/// What is so far below the largest has no weight: e^-60 is nothing beside 1, and products with less than the least normal
+/// number would take a processor a hundred times as long.
+const FAINT: f32 = -60.0;
+
+/// e^(v - max), and 0 where that is below [`FAINT`].
+#[inline(always)]
+fn weight<S: Simd>(s: S, v: S::F, max: S::F) -> S::F {
+    let faint = s.splat(FAINT);
+    s.sub(math::exp(s, s.max(faint, s.sub(v, max))), math::exp(s, faint))
+}
+
+/// The [`weight`] of x in place of x; returns the sum. NaN in x, or nothing but negative infinity, makes the sum NaN.
 #[inline(always)]
 pub(super) fn exponentials<S: Simd>(s: S, x: &mut [f32], max: f32) -> f32 {
     let whole = x.len() / S::LANES * S::LANES;
@@ -115,16 +126,16 @@ pub(super) fn exponentials<S: Simd>(s: S, x: &mut [f32], max: f32) -> f32 {
     for i in (0..whole).step_by(S::LANES) {
         // SAFETY: a vector is there.
         unsafe {
-            let e = math::exp(s, s.sub(s.load(at.add(i)), max));
+            let e = weight(s, s.load(at.add(i)), max);
             s.store(at.add(i), e);
             sum = s.add(sum, e);
         }
     }
     if whole < x.len() {
         let n = x.len() - whole;
-        // SAFETY: so many are left. The other lanes add next to nothing to a sum of 1 or more.
+        // SAFETY: so many are left. The other lanes add nothing.
         unsafe {
-            let e = math::exp(s, s.sub(s.load_part(at.add(whole), n, f32::NEG_INFINITY), max));
+            let e = weight(s, s.load_part(at.add(whole), n, f32::NEG_INFINITY), max);
             s.store_part(at.add(whole), e, n);
             sum = s.add(sum, e);
         }
@@ -138,14 +149,14 @@ pub(super) fn exponentials<S: Simd>(s: S, x: &mut [f32], max: f32) -> f32 {
 pub(super) fn exponentials_bf16<S: Simd>(s: S, x: &mut [f32], n: usize, max: f32) -> f32 {
     let whole = n.next_multiple_of(S::LANES);
     assert!(whole <= x.len());
-    // Adds next to nothing.
+    // Adds nothing.
     x[n..whole].fill(f32::NEG_INFINITY);
     let (max, mut sum) = (s.splat(max), s.splat(0.0));
     let at = x.as_mut_ptr();
     for i in (0..whole).step_by(S::LANES) {
         // SAFETY: a vector is there; what is stored ends no later than what has been loaded.
         unsafe {
-            let e = math::exp(s, s.sub(s.load(at.add(i)), max));
+            let e = weight(s, s.load(at.add(i)), max);
             s.store_bf16(at.cast::<u16>().add(i), e);
             sum = s.add(sum, e);
         }

@@ -201,6 +201,10 @@ impl Decoder {
         })
     }
 
+    pub(super) fn row_bytes(&self, time: usize) -> usize {
+        2 * size_of::<f32>() * self.layers.len() * time * self.shape.width
+    }
+
     pub(super) fn start(&self, ctx: &Ctx<'_>, encoded: &Act, lengths: Option<&[usize]>) -> Result<Session<'_>> {
         let rows = encoded.0.dim(0)?;
         let mut cross = Vec::with_capacity(self.layers.len());

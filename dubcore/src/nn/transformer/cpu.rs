@@ -5,11 +5,11 @@
 
 use super::{EPS, Shape};
 use crate::device::{Held, Use};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::nn::cpu::{Act as Fused, Cpu, End, Format, Isa, KvCache, LayerNorm, Packed, Queries, Rows, Seen, Team, Tile, UNSEEN};
 use crate::nn::layers::Embedding;
 use crate::nn::weights::{Matrix, Weights};
-use crate::nn::{Act, Ctx};
+use crate::nn::{Act, Ctx, with_values};
 
 const SET: End = End { act: Fused::None, add: false };
 const ADD: End = End { act: Fused::None, add: true };
@@ -252,26 +252,37 @@ impl Decoder {
         })
     }
 
+    pub(super) fn row_bytes(&self, time: usize) -> usize {
+        size_of::<f32>() * self.layers.len() * KvCache::floats(self.isa, self.format, self.shape_of_cache(1), time)
+    }
+
+    /// Of a cache of so many sequences.
+    fn shape_of_cache(&self, sequences: usize) -> (usize, usize, usize) {
+        (sequences, self.shape.heads, self.shape.width / self.shape.heads)
+    }
+
     pub(super) fn start(&self, ctx: &Ctx<'_>, encoded: &Act, lengths: Option<&[usize]>) -> Result<Session<'_>> {
         let (rows, time, width) = encoded.shape()?;
-        let shape = (rows, self.shape.heads, width / self.shape.heads);
+        let shape = self.shape_of_cache(rows);
         let floats = KvCache::floats(self.isa, self.format, shape, time);
         let held = ctx.take(Use::Cache, self.layers.len() * floats)?;
-        let _work = ctx.take(Use::Workspace, 3 * rows * time * width)?;
+        let _work = ctx.take(Use::Workspace, 2 * time * width)?;
         let cpu = Cpu::new(0);
-        let x = encoded.values()?;
-        let mut cross = Vec::with_capacity(self.layers.len());
-        for layer in &self.layers {
-            ctx.check()?;
-            let mut kv = cpu.arena.lend::<f32>(2 * x.len());
-            layer.cross.kv.forward(&cpu, Rows::dense(&x, width), Tile::dense(&mut kv, 2 * width), SET);
-            let mut cache = KvCache::new(self.isa, self.format, shape, time);
-            for (i, of_row) in kv.chunks_exact(2 * time * width).enumerate() {
-                let part = |n: usize| Rows::new(&of_row[n * width..], time, width, 2 * width);
-                cache.fill(&cpu, i, part(0), part(1));
+        let cross = with_values(&encoded.0, |x| {
+            let mut cross = Vec::with_capacity(self.layers.len());
+            for layer in &self.layers {
+                ctx.check()?;
+                let mut kv = cpu.arena.lend::<f32>(2 * time * width);
+                let mut cache = KvCache::new(self.isa, self.format, shape, time);
+                for (i, x) in x.chunks_exact((time * width).max(1)).enumerate() {
+                    layer.cross.kv.forward(&cpu, Rows::dense(x, width), Tile::dense(&mut kv, 2 * width), SET);
+                    let part = |n: usize| Rows::new(&kv[n * width..], time, width, 2 * width);
+                    cache.fill(&cpu, i, part(0), part(1));
+                }
+                cross.push(cache);
             }
-            cross.push(cache);
-        }
+            Ok::<_, Error>(cross)
+        })??;
         let lengths = lengths.map_or_else(|| vec![time; rows], <[usize]>::to_vec);
         let mut session = Session {
             decoder: self,
@@ -334,7 +345,7 @@ impl Past {
         }
         let room = if steps > self.steps { (2 * self.steps).max(steps).max(32) } else { self.steps };
         let (beams, old) = (beams.max(self.beams), self.beams);
-        let shape = (sequences, d.shape.heads, d.shape.width / d.shape.heads);
+        let shape = d.shape_of_cache(sequences);
         let floats = KvCache::floats(d.isa, d.format, shape, room * beams);
         let held = ctx.take(Use::Cache, d.layers.len() * floats)?;
         let fresh = || KvCache::new(d.isa, d.format, shape, room * beams);

@@ -34,7 +34,8 @@ pub(in super::super) fn gelu<S: Simd>(s: S, v: S::F) -> S::F {
     for c in [-1.453_152_1, 1.421_413_8, -0.284_496_72, 0.254_829_6] {
         p = s.fma(p, t, s.splat(c));
     }
-    let erfc = s.mul(s.mul(p, t), exp(s, s.mul(s.mul(z, z), s.splat(-1.0))));
+    // Bounded, so that the products are normal numbers.
+    let erfc = s.mul(s.mul(p, t), exp(s, s.max(s.splat(-80.0), s.mul(s.mul(z, z), s.splat(-1.0)))));
     // x Φ(x) = max(x, 0) - |x| erfc(|x| / √2) / 2: nothing cancels for large negative x.
     s.fma(s.mul(size, s.splat(-0.5)), erfc, s.max(s.splat(0.0), v))
 }
