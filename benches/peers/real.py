@@ -66,10 +66,8 @@ def faster_whisper(r):
 def whisper_cpp(r):
     import contenders
 
-    library, heard = contenders.WhisperCpp().library, sounds(r["paths"])
-    options = library.whisper_context_default_params()
-    options.use_gpu, options.flash_attn = False, True
-    context = library.whisper_init_from_file_with_params(r["ggml"], options)
+    whisper, heard = contenders.WhisperCpp(), sounds(r["paths"])
+    library, (context,) = whisper.library, whisper.contexts(1, r)
     wanted = dict(n_threads=r["threads"], language="en", no_context=True, print_progress=False, print_timestamps=False)
     began = time.perf_counter()
     texts = []
@@ -111,12 +109,12 @@ def main():
     rows = {contender: [] for contender in CONTENDERS}
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        ggml.convert(args.weights, folder / "q8_0.bin", prepare.filters(args.weights), "q8_0")
+        ggml.convert(args.weights, folder / "whisper-base-q8_0.bin", prepare.filters(args.weights), "q8_0")
         recordings = [json.loads(line) for line in args.prompts.read_text().splitlines()]
         files = quality.join(recordings, "en", folder, "joined", 0.2, 1.0)
         paths = [str(path) for path, _ in files]
         seconds = sum(len(sound) / rate for sound, rate in map(quality.read, paths))
-        shared = {"weights": str(args.weights.resolve()), "ct2": str(args.ct2), "ggml": str(folder / "q8_0.bin"), "paths": paths}
+        shared = {"weights": str(args.weights.resolve()), "ct2": str(args.ct2), "folder": str(folder), "paths": paths}
         environment = dict(os.environ, DUBCORE_CPU_THREADS=str(args.threads), OMP_NUM_THREADS=str(args.threads))
         for _ in range(args.rounds):
             for name, arithmetic in CONTENDERS:

@@ -181,6 +181,9 @@ fn load_whisper(files: &ModelFiles, place: &Place, compute: ComputeType) -> Resu
 /// for several than for one.
 const CROSS: usize = 160 << 20;
 
+/// How much of a window's work is done once it is encoded.
+const ENCODED: f64 = 0.3;
+
 impl Whisper {
     fn encode(&self, ctx: &Ctx<'_>, mel: &Act) -> Result<Act> {
         let x = self.conv1.forward(ctx, mel)?;
@@ -325,7 +328,7 @@ impl Stt for Whisper {
                 let mut encoded = Vec::new();
                 for some in sounds.chunks(self.encode) {
                     encoded.push(self.encode(ctx, &self.mel.forward(some)?)?);
-                    job.report((done as f64 + 0.3 * (encoded.len() * self.encode).min(sounds.len()) as f64) / all);
+                    job.report((done as f64 + ENCODED * (encoded.len() * self.encode).min(sounds.len()) as f64) / all);
                 }
                 let encoded = Act::concat(encoded)?;
                 let mut session = self.decoder.start(ctx, &encoded, None)?;
@@ -343,7 +346,7 @@ impl Stt for Whisper {
                     sounds.iter().zip(&signs).map(|(sound, s)| Window { sound, no_speech: s.no_speech }).collect();
                 // A window's tokens are not known beforehand: each step takes a share of what is left.
                 let mut advance = |step: usize, _| {
-                    let within = 0.3 + 0.7 * (1.0 - (-(step as f64) / 24.0).exp());
+                    let within = ENCODED + (1.0 - ENCODED) * (1.0 - (-(step as f64) / 24.0).exp());
                     job.report((done as f64 + within * batch.len() as f64) / all);
                 };
                 let heard = self.decode(ctx, &mut session, &prompt, &windows, opts, &mut advance)?;

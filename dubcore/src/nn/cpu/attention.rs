@@ -132,9 +132,8 @@ impl KvCache {
             let (keys, mut words) = (of_head(&keys, h, head), arena.lend::<u32>(width * per_row));
             let to: &mut [u32] = cast_mut(to.row(0));
             for (p, to) in to.chunks_exact_mut(per_row * width).enumerate().take(keys.len().div_ceil(width)) {
-                let (from, words, none) = (keys.slice(p * width, width), &mut words[..], [&mut [][..], &mut [][..]]);
-                let [scales, offsets] = none;
-                isa.run(Fill { format, taps: 1, from, words, to, scales, offsets });
+                let from = keys.slice(p * width, width);
+                isa.run(Fill { format, taps: 1, from, words: &mut words, to, scales: &mut [], offsets: &mut [] });
             }
         });
         let to = &mut self.values.as_mut::<f32>()[first * value_words..][..heads * value_words];

@@ -9,7 +9,6 @@
 
 use std::hint::black_box;
 
-use super::Cpu;
 use super::arena::{Arena, Lent, cast, cast_mut};
 use super::pack::{Format, LEAST, Packed};
 use super::pages::LINE;
@@ -102,16 +101,7 @@ pub(super) enum Prepared<'a> {
 const SHARE: usize = 16 << 10;
 
 impl<'a> Prepared<'a> {
-    pub(super) fn new(w: &Packed, cpu: &'a Cpu, x: Rows<'a>) -> Self {
-        Self::by(w, &cpu.team, &cpu.arena, x)
-    }
-
-    /// The same by one thread.
-    pub(super) fn by_one(w: &Packed, arena: &'a Arena, x: Rows<'a>) -> Self {
-        Self::by(w, &Team::alone(), arena, x)
-    }
-
-    fn by(w: &Packed, team: &Team, arena: &'a Arena, x: Rows<'a>) -> Self {
+    pub(super) fn new(w: &Packed, team: &Team, arena: &'a Arena, x: Rows<'a>) -> Self {
         if w.format == Format::F32 {
             return Self::Plain(x);
         }

@@ -3,7 +3,7 @@
 use super::gemm::{End, Prepared, Product};
 use super::pack::Packed;
 use super::tile::{Rows, Tile};
-use super::{Cpu, gemm};
+use super::{Cpu, Team, gemm};
 
 /// The most rows that go through weights at a time: enough to pay for reading those, few enough for a second-level cache. Up to
 /// so many, threads share the outputs; beyond, the rows.
@@ -20,12 +20,12 @@ impl Packed {
             (self.shape.channels, 1, x.len(), self.shape.outputs)
         );
         if x.len() <= MANY {
-            let x = Prepared::new(self, cpu, x);
+            let x = Prepared::new(self, &cpu.team, &cpu.arena, x);
             self.few(cpu, x.operand(), out, end);
         } else {
             let (rows, arena) = (self.rows_of_part(cpu, x.len()), &cpu.arena);
             cpu.team.each_rows(out, rows, |i, out| {
-                let x = Prepared::by_one(self, arena, x.slice(i * rows, rows));
+                let x = Prepared::new(self, &Team::alone(), arena, x.slice(i * rows, rows));
                 self.isa.run(Product { w: self, panel: 0, a: x.operand(), out, end });
             });
         }

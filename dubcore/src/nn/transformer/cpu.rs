@@ -14,6 +14,11 @@ use crate::nn::{Act, Ctx, with_values};
 const SET: End = End { act: Fused::None, add: false };
 const ADD: End = End { act: Fused::None, add: true };
 
+/// The shape of a cache of so many sequences.
+fn of_cache(shape: &Shape, sequences: usize) -> (usize, usize, usize) {
+    (sequences, shape.heads, shape.width / shape.heads)
+}
+
 /// The weight and the bias of a linear layer.
 type Plain<'a> = (Matrix<'a>, Option<Vec<f32>>);
 
@@ -160,7 +165,7 @@ impl Encoder {
 
     pub(super) fn forward(&self, ctx: &Ctx<'_>, x: &Act, lengths: Option<&[usize]>) -> Result<Act> {
         let (rows, time, width) = x.shape()?;
-        let of_cache = (rows, self.shape.heads, width / self.shape.heads);
+        let of_cache = of_cache(&self.shape, rows);
         let cached = KvCache::floats(self.isa, self.format, of_cache, time);
         let _held = ctx.take(Use::Workspace, self.shape.peak(rows * time, 0) + 3 * rows * time * width + cached)?;
         let mut cpu = Cpu::new(0);
@@ -253,17 +258,12 @@ impl Decoder {
     }
 
     pub(super) fn row_bytes(&self, time: usize) -> usize {
-        size_of::<f32>() * self.layers.len() * KvCache::floats(self.isa, self.format, self.shape_of_cache(1), time)
-    }
-
-    /// Of a cache of so many sequences.
-    fn shape_of_cache(&self, sequences: usize) -> (usize, usize, usize) {
-        (sequences, self.shape.heads, self.shape.width / self.shape.heads)
+        size_of::<f32>() * self.layers.len() * KvCache::floats(self.isa, self.format, of_cache(&self.shape, 1), time)
     }
 
     pub(super) fn start(&self, ctx: &Ctx<'_>, encoded: &Act, lengths: Option<&[usize]>) -> Result<Session<'_>> {
         let (rows, time, width) = encoded.shape()?;
-        let shape = self.shape_of_cache(rows);
+        let shape = of_cache(&self.shape, rows);
         let floats = KvCache::floats(self.isa, self.format, shape, time);
         let held = ctx.take(Use::Cache, self.layers.len() * floats)?;
         let _work = ctx.take(Use::Workspace, 2 * time * width)?;
@@ -345,7 +345,7 @@ impl Past {
         }
         let room = if steps > self.steps { (2 * self.steps).max(steps).max(32) } else { self.steps };
         let (beams, old) = (beams.max(self.beams), self.beams);
-        let shape = d.shape_of_cache(sequences);
+        let shape = of_cache(&d.shape, sequences);
         let floats = KvCache::floats(d.isa, d.format, shape, room * beams);
         let held = ctx.take(Use::Cache, d.layers.len() * floats)?;
         let fresh = || KvCache::new(d.isa, d.format, shape, room * beams);
