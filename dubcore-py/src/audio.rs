@@ -9,7 +9,7 @@ use pyo3::buffer::{Element, PyBuffer, PyUntypedBuffer};
 use pyo3::exceptions::{PyBufferError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyList, PyTuple};
 
 use crate::call::{Call, Control};
 use crate::error::to_py;
@@ -44,7 +44,7 @@ impl AsRef<[f32]> for Borrowed {
 impl Audio {
     /// Samples at `rate` Hz: bytes of native 32-bit floats, which are not copied; or anything that has a buffer (a NumPy array,
     /// array.array, memoryview) of floats, or of integers whose range is then -1 to 1, with one dimension or two, time first,
-    /// whose channels are averaged; or a sequence of numbers.
+    /// whose channels are averaged; or a list or tuple of numbers.
     #[new]
     fn new(samples: &Bound<'_, PyAny>, rate: u32) -> PyResult<Self> {
         let py = samples.py();
@@ -63,7 +63,15 @@ impl Audio {
         }
         let values = match PyUntypedBuffer::get(samples) {
             Ok(buffer) => from_buffer(samples, &buffer)?,
-            Err(_) => samples.extract::<Vec<f32>>()?,
+            Err(_) if samples.is_instance_of::<PyList>() || samples.is_instance_of::<PyTuple>() => {
+                samples.extract::<Vec<f32>>()?
+            }
+            Err(_) => {
+                let kind = samples.get_type().name()?;
+                return Err(PyTypeError::new_err(format!(
+                    "samples are bytes, a buffer, a list or a tuple of numbers, not {kind}"
+                )));
+            }
         };
         Sound::new(values, rate).map(Self).map_err(raise)
     }

@@ -1,4 +1,8 @@
 //! Calls that take long: each on a thread of its own, while Python goes on.
+//!
+//! Python ends a daemon thread that asks for the interpreter while that is taken apart, by unwinding its stack, which no frame
+//! of Rust survives. So nothing here runs Python's code on a thread of Python's: what has to be asked of objects, the Python
+//! half asks. Threads of our own come in by a door, which is closed before.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -202,16 +206,15 @@ impl Call {
         self.ticket.job.cancel();
     }
 
-    /// Calls `callback` when it has ended, on its thread, or now if it has.
-    fn on_end(&self, py: Python<'_>, callback: Py<PyAny>) -> PyResult<()> {
+    /// Will call `callback` when it has ended, on its thread; if it has, says so by false, and calls nothing.
+    fn on_end(&self, callback: Py<PyAny>) -> bool {
         match &mut *lock(&self.shared.state) {
             State::Running(callbacks) => {
                 callbacks.push(callback);
-                return Ok(());
+                true
             }
-            State::Ended(_) => {}
+            State::Ended(_) => false,
         }
-        callback.call0(py).map(drop)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The factory: what is loaded, kept, dropped, and told of it.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,10 +10,11 @@ use dubcore::{
 };
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDict, PyFloat, PyList, PyString};
 
 use crate::call::{Call, Control};
 use crate::error::to_py;
-use crate::own;
+use crate::own::{self, About};
 use crate::stages::{Stt, Translator, Tts};
 
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -80,12 +82,32 @@ fn models(py: Python<'_>, names: &[String]) -> PyResult<Vec<ModelRef>> {
 /// A value as Python objects, times as seconds.
 pub(crate) fn to_object(py: Python<'_>, value: impl serde::Serialize) -> PyResult<Py<PyAny>> {
     let value = serde_json::to_value(value).map_err(|e| PyValueError::new_err(e.to_string()))?;
-    loads(py, &plain(value))
+    from_json(py, &plain(value)).map(Bound::unbind)
 }
 
-/// JSON as Python objects.
-pub(crate) fn loads(py: Python<'_>, value: &serde_json::Value) -> PyResult<Py<PyAny>> {
-    Ok(py.import("json")?.call_method1("loads", (value.to_string(),))?.unbind())
+/// JSON as Python objects, made here: no code of Python runs on a caller's thread (see `call.rs`).
+pub(crate) fn from_json<'py>(py: Python<'py>, value: &serde_json::Value) -> PyResult<Bound<'py, PyAny>> {
+    use serde_json::Value;
+    Ok(match value {
+        Value::Null => py.None().into_bound(py),
+        Value::Bool(truth) => PyBool::new(py, *truth).to_owned().into_any(),
+        Value::Number(number) => match (number.as_u64(), number.as_i64()) {
+            (Some(whole), _) => whole.into_pyobject(py)?.into_any(),
+            (None, Some(whole)) => whole.into_pyobject(py)?.into_any(),
+            (None, None) => PyFloat::new(py, number.as_f64().unwrap_or(f64::NAN)).into_any(),
+        },
+        Value::String(text) => PyString::new(py, text).into_any(),
+        Value::Array(values) => {
+            let list = PyList::empty(py);
+            values.iter().try_for_each(|value| list.append(from_json(py, value)?))?;
+            list.into_any()
+        }
+        Value::Object(map) => {
+            let dict = PyDict::new(py);
+            map.iter().try_for_each(|(name, value)| dict.set_item(name, from_json(py, value)?))?;
+            dict.into_any()
+        }
+    })
 }
 
 /// Times are seconds and nanoseconds in the engine's own files; people want one number.
@@ -154,10 +176,10 @@ impl Factory {
         dubcore::Factory::global().cloned().map(Self).map_err(|e| to_py(py, &e))
     }
 
-    /// Makes a Python object the model of that name.
-    fn register(&self, py: Python<'_>, name: &str, kind: &str, object: Py<PyAny>) -> PyResult<()> {
+    /// Makes a Python object the model of that name; `about` says what its kind does not.
+    fn register(&self, py: Python<'_>, name: &str, kind: &str, object: Py<PyAny>, about: About) -> PyResult<()> {
         let reference: ModelRef = name.parse().map_err(|e| to_py(py, &e))?;
-        let make = own::maker(py, name, kind, object)?;
+        let make = own::maker(py, name, kind, object, about)?;
         self.0.add_own_model(reference, make);
         Ok(())
     }
@@ -235,9 +257,9 @@ impl Factory {
     }
 
     /// The folder of the hub's models, if there can be one, and the address that they come from.
-    fn hub(&self) -> (Option<PathBuf>, String) {
+    fn hub(&self) -> (Option<OsString>, String) {
         let hub = self.0.hub();
-        (hub.folder().ok(), hub.address())
+        (hub.folder().ok().map(PathBuf::into_os_string), hub.address())
     }
 
     fn health(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {

@@ -10,18 +10,14 @@ use pyo3::types::{PyBytes, PyString};
 
 use crate::audio::Audio;
 
-/// A path, bytes, a file open for reading in binary, or an Audio.
+/// A path as a string, bytes, or an Audio: what else there is, the Python half makes one of these.
 pub(crate) fn input(media: &Bound<'_, PyAny>, track: Option<usize>) -> PyResult<Input> {
     let input = if let Ok(audio) = media.cast::<Audio>() {
         Input::from(audio.get().0.clone())
     } else if let Ok(bytes) = media.cast::<PyBytes>() {
         Input::from(Arc::<[u8]>::from(bytes.as_bytes()))
-    } else if media.is_instance_of::<PyString>() || media.hasattr("__fspath__")? {
+    } else if media.is_instance_of::<PyString>() {
         Input::from(media.extract::<PathBuf>()?)
-    } else if media.hasattr("read")? {
-        let read = media.call_method0("read")?;
-        let bytes = read.cast::<PyBytes>().map_err(|_| PyTypeError::new_err("the file gives no bytes: open it with \"rb\""))?;
-        Input::from(Arc::<[u8]>::from(bytes.as_bytes()))
     } else if let Ok(buffer) = pyo3::buffer::PyBuffer::<u8>::get(media) {
         Input::from(buffer.to_vec(media.py())?)
     } else {

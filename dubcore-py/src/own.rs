@@ -7,7 +7,6 @@ use dubcore::{
     Error, ErrorKind, Job, Lang, Metadata, OwnModel, Result, Segment, Span, Speech, StageInfo, Stt, SttOptions, Transcript,
     TranslateOptions, Translation, Translator, Tts, TtsOptions,
 };
-use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
@@ -23,29 +22,26 @@ struct Own {
     info: StageInfo,
 }
 
-/// What makes a model of a Python object, which must have the method of its kind.
+/// What an object says of itself.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct About {
+    languages_in: Vec<String>,
+    languages_out: Vec<String>,
+    sample_rate: u32,
+}
+
+/// What makes a model of a Python object, which has the method of its kind.
 pub(crate) fn maker(
     py: Python<'_>,
     name: &str,
     kind: &str,
     object: Py<PyAny>,
+    about: About,
 ) -> PyResult<impl Fn() -> Result<OwnModel> + Send + Sync + 'static> {
-    let method = match kind {
-        "stt" => "transcribe",
-        "translator" => "translate",
-        "tts" => "synthesize",
-        other => return Err(PyValueError::new_err(format!("kind {other:?}: use \"stt\", \"translator\" or \"tts\""))),
-    };
-    let bound = object.bind(py);
-    if !bound.getattr_opt(method)?.is_some_and(|m| m.is_callable()) {
-        return Err(PyTypeError::new_err(format!("a {kind} has a method {method}, which {} has not", bound.get_type().name()?)));
-    }
-    let languages = |attribute: &str| -> PyResult<Vec<Lang>> {
-        let codes: Vec<String> = bound.getattr_opt(attribute)?.map_or(Ok(Vec::new()), |codes| codes.extract())?;
-        codes.iter().map(|code| lang(py, code)).collect()
-    };
-    let mut info = StageInfo::new(name).languages(languages("languages_in")?, languages("languages_out")?);
-    info.sample_rate = bound.getattr_opt("sample_rate")?.map_or(Ok(0), |rate| rate.extract())?;
+    let languages = |codes: &[String]| codes.iter().map(|code| lang(py, code)).collect::<PyResult<Vec<_>>>();
+    let mut info = StageInfo::new(name).languages(languages(&about.languages_in)?, languages(&about.languages_out)?);
+    info.sample_rate = about.sample_rate;
     let own = Own { object: Arc::new(object), info };
     let kind = kind.to_owned();
     Ok(move || {

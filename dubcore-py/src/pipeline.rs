@@ -1,5 +1,6 @@
 //! Whole dubs, line by line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -10,7 +11,7 @@ use pyo3::types::PyBytes;
 use crate::audio::{Audio, Given};
 use crate::call::{Call, Control, Ticket, lock};
 use crate::error::to_py;
-use crate::factory::{Factory, Load, loads, seconds, to_object};
+use crate::factory::{Factory, Load, from_json, seconds, to_object};
 use crate::input::input;
 use crate::stages::{Hearing, Speaking, Stt, Translator, Tts, lang};
 
@@ -202,19 +203,24 @@ impl Run {
     }
 }
 
+fn names(dub: &dubcore::Dub) -> Vec<OsString> {
+    dub.files.iter().map(OsString::from).collect()
+}
+
 /// A finished dub.
 #[pyclass(frozen, module = "dubcore._dubcore")]
 struct Dub(Mutex<dubcore::Dub>);
 
 #[pymethods]
 impl Dub {
-    fn report(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        // As it stands in the JSON file.
-        loads(py, &lock(&self.0).report())
+    fn report<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        // As it stands in the JSON file. Unlocked before Python makes anything: that may let another thread in.
+        let report = lock(&self.0).report();
+        from_json(py, &report)
     }
 
-    fn files(&self) -> Vec<PathBuf> {
-        lock(&self.0).files.clone()
+    fn files(&self) -> Vec<OsString> {
+        names(&lock(&self.0))
     }
 
     /// The track as a WAV file, if it was kept in memory.
@@ -227,10 +233,10 @@ impl Dub {
     }
 
     /// Writes the track, if it was kept in memory, the subtitles and the report; returns all files.
-    fn save(&self, py: Python<'_>, folder: PathBuf, stem: &str) -> PyResult<Vec<PathBuf>> {
+    fn save(&self, py: Python<'_>, folder: PathBuf, stem: &str) -> PyResult<Vec<OsString>> {
         let written = py.detach(|| {
             let mut dub = lock(&self.0);
-            dub.save(&folder, stem).map(|()| dub.files.clone())
+            dub.save(&folder, stem).map(|()| names(&dub))
         });
         written.map_err(|e| to_py(py, &e))
     }

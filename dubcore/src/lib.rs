@@ -74,6 +74,7 @@ pub mod stage;
 mod stretch;
 pub mod subtitle;
 mod sync;
+mod team;
 mod text;
 mod vad;
 

@@ -8,7 +8,7 @@
 
 #[path = "../../dubcore/src/factory/gate.rs"]
 mod gate;
-#[path = "../../dubcore/src/nn/cpu/rounds.rs"]
+#[path = "../../dubcore/src/team/rounds.rs"]
 mod rounds;
 #[path = "../../dubcore/src/factory/shelf.rs"]
 mod shelf;

@@ -15,7 +15,6 @@ may do.
 from ._api import (
     Dub,
     Factory,
-    Media,
     Pipeline,
     Run,
     Stt,
@@ -29,6 +28,7 @@ from ._api import (
     register_translator,
     register_tts,
 )
+from ._calls import Media
 from ._dubcore import (
     Audio,
     BusyError,

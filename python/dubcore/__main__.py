@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import dubcore
@@ -163,9 +164,10 @@ def _doctor(args: argparse.Namespace) -> tuple[Any, list[str]]:
     if cache is None:
         tell("models' folder", False, "the user has no home", "set HF_HOME")
     else:
-        folder = next(p for p in (cache, *cache.parents) if p.exists())
-        writable, there = os.access(folder, os.W_OK), "" if cache.exists() else " (not there yet)"
-        tell("models' folder", writable, f"{cache}{there}", "it cannot be written: set HF_HOME")
+        kept = Path(cache)
+        folder = next(p for p in (kept, *kept.parents) if p.exists())
+        writable, there = os.access(folder, os.W_OK), "" if kept.exists() else " (not there yet)"
+        tell("models' folder", writable, f"{kept}{there}", "it cannot be written: set HF_HOME")
         space = shutil.disk_usage(folder).free
         tell("disk", space > 2e9, f"{space / 1e9:.1f} GB free there", "large models take gigabytes: free some, or set HF_HOME")
     offline = not dubcore.Factory.default().health()["security"]["downloads"]

@@ -7,15 +7,13 @@ from contextlib import suppress
 from os import PathLike, fsencode, fspath
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Literal, Self, TypeAlias, TypedDict, Unpack
+from typing import Any, Literal, Self, TypedDict, Unpack
 
 from . import _dubcore
-from ._calls import Control, awaited, control, filled, first_error
+from ._calls import Control, Media, awaited, control, filled, first_error, plain, when_ended
 from ._dubcore import Audio
+from ._helpers import METHODS
 from ._results import Benchmark, Info, Line, Progress, Speech, Transcript, Translation
-
-Media: TypeAlias = str | PathLike[str] | bytes | IO[bytes] | Audio
-"""Media: a path, the bytes of a file, a file open for reading, or sound."""
 
 
 class FactoryOptions(TypedDict, total=False):
@@ -165,7 +163,10 @@ class Factory:
     __slots__ = ("_native",)
 
     def __init__(self, **settings: Unpack[FactoryOptions]) -> None:
-        self._native = _dubcore.Factory(filled(_SETTINGS, settings))
+        given = filled(_SETTINGS, settings)
+        for folder in ("models_dir", "cache_dir"):
+            given[folder] = given[folder] if given[folder] is None else fspath(given[folder])
+        self._native = _dubcore.Factory(given)
 
     @classmethod
     def default(cls) -> Factory:
@@ -183,7 +184,12 @@ class Factory:
         the calls, several at once. `languages_in`, `languages_out` and `sample_rate` say what it takes and gives, if they are
         there. What it raises fails the text or the sound concerned.
         """
-        self._native.register(name, kind, stage)
+        if kind not in METHODS:
+            raise ValueError(f"kind {kind!r}: use {', '.join(map(repr, METHODS))}")
+        if not callable(getattr(stage, METHODS[kind], None)):
+            raise TypeError(f"a {kind} has a method {METHODS[kind]}, which {type(stage).__name__} has not")
+        about = {side: list(getattr(stage, side, ())) for side in ("languages_in", "languages_out")}
+        self._native.register(name, kind, stage, {**about, "sample_rate": int(getattr(stage, "sample_rate", 0))})
 
     def preload(self, models: Sequence[str], *, warm: bool = False, **options: Unpack[LoadControl]) -> dict[str, Exception | None]:
         """Loads models, and with `warm` runs each once on next to nothing. Says of each what went wrong, if anything did."""
@@ -302,7 +308,7 @@ class Stt(_Stage):
     def _start(self, audio: Media, options: Any) -> _dubcore.Call:
         options = dict(options)
         asked = control(options)
-        return self._native.transcribe(audio, filled(_HEAR, options), asked)
+        return self._native.transcribe(plain(audio), filled(_HEAR, options), asked)
 
     def transcribe(self, audio: Media, **options: Unpack[TranscribeOptions]) -> Transcript:
         """Writes down what is said."""
@@ -409,7 +415,7 @@ class Dub:
     @property
     def files(self) -> list[Path]:
         """The files that were written."""
-        return self._native.files()
+        return [Path(name) for name in self._native.files()]
 
     @property
     def track(self) -> bytes | None:
@@ -420,7 +426,7 @@ class Dub:
         """Writes the track, if it was kept in memory, and subtitles and report into `folder`, which is made if need be, as
         STEM.LANG.wav, .srt, .vtt and .json; returns all files. `stem` is the media's own unless it is given."""
         Path(folder).mkdir(parents=True, exist_ok=True)
-        return self._native.save(Path(folder), self._stem if stem is None else stem)
+        return [Path(name) for name in self._native.save(fspath(folder), self._stem if stem is None else stem)]
 
     def __repr__(self) -> str:
         files = ", ".join(str(f) for f in self.files)
@@ -523,11 +529,11 @@ class Pipeline:
         beams = options.pop("beams", 0)
         o = filled({**_DUB, **_HEAR, **_SPEAK}, options)
         request = {name: o[name] for name in ("track", "duck_db", "original")}
-        request |= {"to": to, "from": o["from_"], "output": output, "keep": keep, "beams": beams}
+        request |= {"to": to, "from": o["from_"], "output": output and fspath(output), "keep": keep, "beams": beams}
         request["script"] = [tuple(line) for line in o["script"]]
         request["hearing"] = {name: o[name] for name in _HEAR}
         request["speaking"] = {name: o[name] for name in _SPEAK}
-        return self._native.start(media, request, asked)
+        return self._native.start(plain(media), request, asked)
 
     def start(
         self,
@@ -646,7 +652,7 @@ def benchmark(audio: Media, *, to: str, iterations: int = 3, **options: Unpack[B
     asked = control(rest)
     named, load = _named(rest)
     filled({}, rest)
-    return Benchmark._of(_dubcore.Pipeline.benchmark(audio, *named, to, load, iterations, asked).result())
+    return Benchmark._of(_dubcore.Pipeline.benchmark(plain(audio), *named, to, load, iterations, asked).result())
 
 
 class _Folder:
@@ -677,7 +683,7 @@ class _Folder:
         if self.last is None:
             self._remove()
         else:
-            self.last.on_end(self._remove)
+            when_ended(self.last, self._remove)
 
     def _remove(self) -> None:
         for folder in self._new:
@@ -709,6 +715,6 @@ def register_tts(name: str, stage: Any) -> None:
 
 def load_audio(media: Media, *, track: int | None = None, **options: Unpack[Control]) -> Audio:
     """Decodes the sound of media, or of its sound track number `track`, to one channel at its own rate."""
-    found: Audio = Audio._load(media, track, control(dict(options))).result()
+    found: Audio = Audio._load(plain(media), track, control(dict(options))).result()
     return found
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypedDict, TypeVar
+from os import PathLike, fsdecode
+from typing import IO, Any, TypeAlias, TypedDict, TypeVar
 
-from ._dubcore import Call, CancelToken
+from ._dubcore import Audio, Call, CancelToken
 from ._results import Progress
 
 T = TypeVar("T")
+Media: TypeAlias = str | PathLike[str] | bytes | IO[bytes] | Audio
+"""Media: a path, the bytes of a file, a file open for reading, or sound."""
 
 
 class Control(TypedDict, total=False):
@@ -37,6 +40,26 @@ def filled(defaults: dict[str, Any], options: Any) -> dict[str, Any]:
     return {**defaults, **options}
 
 
+def plain(media: Media) -> Any:
+    """The media as the native half takes them. It calls no code of Python's on a caller's thread: a daemon thread may end there
+    when Python does, and it cannot."""
+    if isinstance(media, PathLike):
+        return fsdecode(media)
+    read = getattr(media, "read", None)
+    if read is None:
+        return media
+    found = read()
+    if not isinstance(found, bytes):
+        raise TypeError('the file gives no bytes: open it with "rb"')
+    return found
+
+
+def when_ended(call: Call, callback: Callable[[], object]) -> None:
+    """Calls `callback` when the call has ended, on its thread, or now if it has."""
+    if not call.on_end(callback):
+        callback()
+
+
 async def awaited(call: Call) -> Any:
     """The result of a call, while the event loop goes on. Cancelling the task cancels the call."""
     # Not at the top: it takes longer to import than all the rest.
@@ -56,7 +79,7 @@ async def awaited(call: Call) -> Any:
         except RuntimeError:
             pass
 
-    call.on_end(tell)
+    when_ended(call, tell)
     try:
         await ended
     except asyncio.CancelledError:

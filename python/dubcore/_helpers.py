@@ -33,7 +33,8 @@ def progress_bar(**options: Any) -> Iterator[Callable[[Progress], None]]:
         yield show
 
 
-METHODS = ("transcribe", "translate", "synthesize")
+METHODS = {"stt": "transcribe", "translator": "translate", "tts": "synthesize"}
+"""What a stage of each kind is asked to do."""
 
 
 class _Wrapped:
@@ -44,7 +45,7 @@ class _Wrapped:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._stage, name)
-        if name not in METHODS:
+        if name not in METHODS.values():
             return found
 
         def call(*args: Any, **options: Any) -> Any:

@@ -91,6 +91,34 @@ def test_an_interpreter_may_exit_in_the_midst(times):
             assert (status, said) == (0, ""), (wait, status, said)
 
 
+def test_an_interpreter_may_exit_while_results_are_made(times):
+    code = """
+    import pathlib, sys, threading, time
+    import dubcore
+    clip = pathlib.Path(sys.argv[1])
+    factory, translator = dubcore.Factory.default(), dubcore.Translator("micro/mt-en-es")
+    made = dubcore.dub(clip, to="es")
+    # Threads change places whenever they may.
+    sys.setswitchinterval(1e-6)
+    def again(work):
+        while True:
+            work()
+    for work in (
+        factory.status,
+        lambda: made._native.report(),
+        lambda: made.files,
+        lambda: dubcore.load_audio(clip, progress=lambda p: None),
+        lambda: translator.translate(["Hi."], from_="en", to="es"),
+        lambda: dubcore.Audio([0.5] * 1000, 16000).slice(0, 0.01).tobytes(),
+    ):
+        threading.Thread(target=again, args=(work,), daemon=True).start()
+    time.sleep(0.1)
+    """
+    for _ in range(times(5, 100)):
+        done = child(code, CLIP)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_children_of_a_fork_work(times):
     code = """
     import os, sys, dubcore

@@ -8,8 +8,9 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use super::Ctx;
-use super::cpu::{self, Isa, Peak, Team, Tile};
+use super::cpu::{self, Isa, Peak, Tile};
 use crate::error::{Error, Result};
+use crate::team::Team;
 
 /// What the search asks of a decoder.
 pub(crate) trait Model {

@@ -7,13 +7,13 @@
 mod candle;
 mod cpu;
 
-use super::cpu::Team;
 use super::decode::Model;
 use super::engine::Engine;
 use super::layers::{Activation, Embedding};
 use super::weights::Weights;
 use super::{Act, Ctx};
 use crate::error::{Error, ErrorKind, Result};
+use crate::team::Team;
 
 /// The shape of one side of the transformer.
 #[derive(Clone, Debug)]

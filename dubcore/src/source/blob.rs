@@ -3,8 +3,10 @@
 use std::borrow::Cow;
 use std::fs::File;
 use std::io;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+
+use crate::team::Team;
 
 /// A file of a model, read part by part: weights are larger than what is made of them at a time. It is never mapped, so
 /// that a file which shrinks meanwhile is an error and not a signal.
@@ -142,51 +144,48 @@ impl Blob {
 
     /// Identifies the content: the hash of the hashes of its pieces, of which several are made at a time.
     pub(super) fn hash(&self) -> io::Result<blake3::Hash> {
-        let found: Vec<OnceLock<blake3::Hash>> = (0..self.len().div_ceil(PIECE)).map(|_| OnceLock::new()).collect();
-        let (next, failed) = (AtomicUsize::new(0), OnceLock::new());
+        let pieces = usize::try_from(self.len().div_ceil(PIECE)).map_err(io::Error::other)?;
+        let found: Vec<OnceLock<io::Result<blake3::Hash>>> = (0..pieces).map(|_| OnceLock::new()).collect();
+        let failed = AtomicBool::new(false);
         if let Content::File(_, _, reading) = &self.0 {
             reading.begin()?;
         }
-        let work = || {
-            let mut room = Vec::new();
-            loop {
-                let i = next.fetch_add(1, Ordering::Relaxed);
-                let Some(to) = found.get(i).filter(|_| failed.get().is_none()) else { break };
-                let _ = match self.hash_piece(i as u64 * PIECE, &mut room) {
-                    Ok(hash) => to.set(hash).is_ok(),
-                    Err(e) => failed.set(e).is_ok(),
-                };
+        Team::new(0).each(pieces, |i| {
+            if !failed.load(Ordering::Relaxed) {
+                let hash = found[i].get_or_init(|| self.hash_piece(i as u64 * PIECE));
+                failed.fetch_or(hash.is_err(), Ordering::Relaxed);
             }
-        };
-        std::thread::scope(|scope| {
-            for _ in 1..crate::runtime::threads().min(found.len()) {
-                // Where the system has no more threads, there is less help.
-                let _ = std::thread::Builder::new().name("dubcore-hash".into()).spawn_scoped(scope, work);
-            }
-            work();
         });
         let mut all = blake3::Hasher::new();
-        found.iter().filter_map(OnceLock::get).for_each(|hash| _ = all.update(hash.as_bytes()));
-        failed.into_inner().map_or_else(|| Ok(all.finalize()), Err)
+        for hash in found.into_iter().filter_map(OnceLock::into_inner) {
+            all.update(hash?.as_bytes());
+        }
+        Ok(all.finalize())
     }
 
-    /// The hash of the piece that begins at `at`; `room` is used again by the next one.
-    fn hash_piece(&self, at: u64, room: &mut Vec<u8>) -> io::Result<blake3::Hash> {
+    /// The hash of the piece that begins at `at`.
+    fn hash_piece(&self, at: u64) -> io::Result<blake3::Hash> {
         let len = PIECE.min(self.len() - at) as usize;
         match &self.0 {
             Content::Bytes(bytes) => Ok(blake3::hash(&bytes[at as usize..][..len])),
             Content::File(file, _, reading) => {
-                room.resize(len, 0);
-                file.read_at(at, room)?;
-                reading.add(len as u64);
-                Ok(blake3::hash(room))
+                let (mut room, mut hasher) = (vec![0; ROOM.min(len)], blake3::Hasher::new());
+                for from in (0..len).step_by(ROOM) {
+                    let part = &mut room[..ROOM.min(len - from)];
+                    file.read_at(at + from as u64, part)?;
+                    reading.add(part.len() as u64);
+                    hasher.update(part);
+                }
+                Ok(hasher.finalize())
             }
         }
     }
 }
 
-/// Bytes that are hashed at a time: some time's work for a thread, and little enough for its cache.
+/// Bytes of a piece: some time's work for a thread.
 const PIECE: u64 = 512 << 10;
+/// Bytes of it that are read at a time: they fit a core's cache.
+const ROOM: usize = 64 << 10;
 
 /// A file that is read at any place; where the system can, by several threads at once.
 struct Positioned {

@@ -13,8 +13,8 @@ use super::arena::{Arena, Lent, cast, cast_mut};
 use super::pack::{Format, LEAST, Packed};
 use super::pages::LINE;
 use super::simd::{Kernel, MATRIX_ROWS, MATRIX_WORDS, MAX_LANES, Matrix, Simd, math, prefetch};
-use super::team::Team;
 use super::tile::{Rows, Tile};
+use crate::team::Team;
 
 /// Functions that a product can apply to its results.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -3,7 +3,8 @@
 use super::gemm::{End, Prepared, Product};
 use super::pack::Packed;
 use super::tile::{Rows, Tile};
-use super::{Cpu, Team, gemm};
+use super::{Cpu, gemm};
+use crate::team::Team;
 
 /// The most rows that go through weights at a time: enough to pay for reading those, few enough for a second-level cache. Up to
 /// so many, threads share the outputs; beyond, the rows.

@@ -12,9 +12,7 @@ mod linear;
 mod norm;
 mod pack;
 mod pages;
-mod rounds;
 mod simd;
-mod team;
 mod tile;
 
 pub(crate) use arena::Arena;
@@ -25,8 +23,9 @@ pub(crate) use gemm::{Act, End};
 pub(crate) use norm::{LayerNorm, Peak, above, peak, softmax_rows};
 pub(crate) use pack::{Format, Packed, Shape};
 pub(crate) use simd::Isa;
-pub(crate) use team::Team;
 pub(crate) use tile::{Rows, Tile};
+
+use crate::team::Team;
 
 /// What a request computes with: threads and memory of its own.
 pub(crate) struct Cpu {

@@ -2,6 +2,8 @@
 
 use std::marker::PhantomData;
 
+use crate::team::Team;
+
 /// Rows to read. They may overlap: the windows of a convolution do.
 #[derive(Clone, Copy)]
 pub(crate) struct Rows<'a> {
@@ -145,6 +147,60 @@ impl<'a> Shared<'a> {
             columns: columns.min(width - column),
             stride,
             of,
+        }
+    }
+}
+
+impl Team {
+    /// Cuts `out` into pieces of `rows` rows, and calls `part` with each and its number.
+    pub(in crate::nn) fn each_rows(&self, out: Tile<'_>, rows: usize, part: impl Fn(usize, Tile<'_>) + Sync) {
+        let rows = rows.max(1);
+        let all = out.shared();
+        // SAFETY: a piece has rows of its own, and each is made once.
+        self.each(all.rows().div_ceil(rows), |i| part(i, unsafe { all.piece(i * rows, rows, 0, usize::MAX) }));
+    }
+
+    /// Cuts `out` into pieces of `columns` columns, and calls `part` with each and its number.
+    pub(super) fn each_columns(&self, out: Tile<'_>, columns: usize, part: impl Fn(usize, Tile<'_>) + Sync) {
+        let columns = columns.max(1);
+        let all = out.shared();
+        // SAFETY: a piece has columns of its own, and each is made once.
+        self.each(all.columns().div_ceil(columns), |i| part(i, unsafe { all.piece(0, usize::MAX, i * columns, columns) }));
+    }
+
+    /// As both: pieces of `rows` by `columns`, row by row.
+    pub(super) fn each_piece(
+        &self,
+        out: Tile<'_>,
+        (rows, columns): (usize, usize),
+        part: impl Fn(usize, usize, Tile<'_>) + Sync,
+    ) {
+        let across = out.columns().div_ceil(columns.max(1)).max(1);
+        let all = out.shared();
+        let parts = all.rows().div_ceil(rows.max(1)) * across;
+        self.each(parts, |i| {
+            let (r, c) = (i / across, i % across);
+            // SAFETY: a piece has rows and columns of its own, and each is made once.
+            part(r, c, unsafe { all.piece(r * rows, rows, c * columns, columns) });
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_cover_a_matrix() {
+        let team = Team::new(0);
+        let (rows, columns, stride) = (7, 10, 13);
+        let mut values = vec![0.0; rows * stride];
+        let add = |mut piece: Tile<'_>| (0..piece.rows()).for_each(|r| piece.row(r).iter_mut().for_each(|v| *v += 1.0));
+        team.each_rows(Tile::new(&mut values, rows, columns, stride), 3, |_, piece| add(piece));
+        team.each_columns(Tile::new(&mut values, rows, columns, stride), 4, |_, piece| add(piece));
+        team.each_piece(Tile::new(&mut values, rows, columns, stride), (2, 3), |_, _, piece| add(piece));
+        for (i, v) in values.iter().enumerate() {
+            assert_eq!(*v, if i % stride < columns { 3.0 } else { 0.0 }, "{i}");
         }
     }
 }

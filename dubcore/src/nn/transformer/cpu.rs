@@ -6,10 +6,11 @@
 use super::{EPS, Shape};
 use crate::device::{Held, Use};
 use crate::error::{Error, Result};
-use crate::nn::cpu::{Act as Fused, Cpu, End, Format, Isa, KvCache, LayerNorm, Packed, Queries, Rows, Seen, Team, Tile, UNSEEN};
+use crate::nn::cpu::{Act as Fused, Cpu, End, Format, Isa, KvCache, LayerNorm, Packed, Queries, Rows, Seen, Tile, UNSEEN};
 use crate::nn::layers::Embedding;
 use crate::nn::weights::{Matrix, Weights};
 use crate::nn::{Act, Ctx, with_values};
+use crate::team::Team;
 
 const SET: End = End { act: Fused::None, add: false };
 const ADD: End = End { act: Fused::None, add: true };

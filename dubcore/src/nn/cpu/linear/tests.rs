@@ -134,7 +134,7 @@ fn a_row_is_the_same_in_any_company() {
         for format in FORMATS {
             let end = End { act: Act::Gelu, add: true };
             let all =
-                run_with(&Cpu { team: crate::nn::cpu::Team::alone(), ..Cpu::new(0) }, isa, format, &x, &w, &bias, (m, n, k), end);
+                run_with(&Cpu { team: crate::team::Team::alone(), ..Cpu::new(0) }, isa, format, &x, &w, &bias, (m, n, k), end);
             let bits = |v: &[f32]| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
             for count in [1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 25, 32, 33, 64, 77] {
                 for from in [0, m - count] {

@@ -1,11 +1,13 @@
 //! Threads that help a request: one set of them per process, lent by the piece of work.
 //!
-//! A kernel cuts its work into parts and calls [`Team::each`]. The caller and whichever helpers it has take one part after
+//! Whoever can cut its work, a kernel or a load, cuts it into parts and calls [`Team::each`]. The caller and whichever helpers it has take one part after
 //! the other, so a thread that the system took away holds up one part at most, and a helper that is still asleep none. Which
 //! thread does a part never changes the result.
 //!
 //! Helpers belong to one team at a time. A team asks for as many as are idle and as keep the whole process within its number
 //! of threads; if there are none, the caller works alone.
+
+mod rounds;
 
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -17,8 +19,7 @@ use std::thread::Thread;
 use crate::process::PerProcess;
 use crate::sync::{Mutex, SPINS, pause};
 
-use super::rounds::Rounds;
-use super::tile::Tile;
+use rounds::Rounds;
 
 /// How often a helper gives way while it looks for work, before it sleeps: kernels follow one another by microseconds, decode
 /// steps by some hundred.
@@ -175,39 +176,6 @@ impl Team {
         }
     }
 
-    /// Cuts `out` into pieces of `rows` rows, and calls `part` with each and its number.
-    pub(in crate::nn) fn each_rows(&self, out: Tile<'_>, rows: usize, part: impl Fn(usize, Tile<'_>) + Sync) {
-        let rows = rows.max(1);
-        let all = out.shared();
-        // SAFETY: a piece has rows of its own, and each is made once.
-        self.each(all.rows().div_ceil(rows), |i| part(i, unsafe { all.piece(i * rows, rows, 0, usize::MAX) }));
-    }
-
-    /// Cuts `out` into pieces of `columns` columns, and calls `part` with each and its number.
-    pub(super) fn each_columns(&self, out: Tile<'_>, columns: usize, part: impl Fn(usize, Tile<'_>) + Sync) {
-        let columns = columns.max(1);
-        let all = out.shared();
-        // SAFETY: a piece has columns of its own, and each is made once.
-        self.each(all.columns().div_ceil(columns), |i| part(i, unsafe { all.piece(0, usize::MAX, i * columns, columns) }));
-    }
-
-    /// As both: pieces of `rows` by `columns`, row by row.
-    pub(super) fn each_piece(
-        &self,
-        out: Tile<'_>,
-        (rows, columns): (usize, usize),
-        part: impl Fn(usize, usize, Tile<'_>) + Sync,
-    ) {
-        let across = out.columns().div_ceil(columns.max(1)).max(1);
-        let all = out.shared();
-        let parts = all.rows().div_ceil(rows.max(1)) * across;
-        self.each(parts, |i| {
-            let (r, c) = (i / across, i % across);
-            // SAFETY: a piece has rows and columns of its own, and each is made once.
-            part(r, c, unsafe { all.piece(r * rows, rows, c * columns, columns) });
-        });
-    }
-
     fn dismiss(&mut self) {
         if let (Some(helper), Some((pool, _))) = (self.helpers.pop(), self.lent) {
             helper.team.store(std::ptr::null_mut(), Ordering::SeqCst);
@@ -282,19 +250,5 @@ mod tests {
             done.fetch_add(1, Ordering::Relaxed);
         });
         assert_eq!(done.into_inner(), 100);
-    }
-
-    #[test]
-    fn pieces_cover_a_matrix() {
-        let team = Team::new(0);
-        let (rows, columns, stride) = (7, 10, 13);
-        let mut values = vec![0.0; rows * stride];
-        let add = |mut piece: Tile<'_>| (0..piece.rows()).for_each(|r| piece.row(r).iter_mut().for_each(|v| *v += 1.0));
-        team.each_rows(Tile::new(&mut values, rows, columns, stride), 3, |_, piece| add(piece));
-        team.each_columns(Tile::new(&mut values, rows, columns, stride), 4, |_, piece| add(piece));
-        team.each_piece(Tile::new(&mut values, rows, columns, stride), (2, 3), |_, _, piece| add(piece));
-        for (i, v) in values.iter().enumerate() {
-            assert_eq!(*v, if i % stride < columns { 3.0 } else { 0.0 }, "{i}");
-        }
     }
 }
