@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use dubcore::media::{self, Input, Limits};
-use dubcore::{ComputeType, Error, ErrorKind, Factory, Job, Lang, LoadOptions, ModelRef, Stt, SttOptions};
+use dubcore::{ComputeType, Error, ErrorKind, Factory, Fallback, Job, Lang, LoadOptions, ModelRef, Stt, SttOptions};
 
 /// Write down what is said in media files.
 #[derive(Parser)]
@@ -38,6 +38,9 @@ struct Args {
     /// Let the model cut the text into timed segments.
     #[arg(long)]
     timestamps: bool,
+    /// Temperatures to be tried in turn, where the text is improbable or repeats itself: with 0 alone nothing is tried again.
+    #[arg(long, value_delimiter = ',')]
+    temperatures: Option<Vec<f64>>,
 }
 
 fn main() -> ExitCode {
@@ -54,7 +57,10 @@ fn main() -> ExitCode {
 /// Whether every file could be transcribed: one that cannot does not lose the others.
 fn run(args: &Args) -> Result<bool, Error> {
     let stt = Factory::global()?.stt(&args.stt, &LoadOptions::default().compute_type(args.compute_type), &Job::new())?;
-    let opts = SttOptions::default().language(args.from).beams(args.beams).timestamps(args.timestamps);
+    let mut opts = SttOptions::default().language(args.from).beams(args.beams).timestamps(args.timestamps);
+    if let Some(temperatures) = &args.temperatures {
+        opts = opts.fallback(Fallback::default().temperatures(temperatures.clone()));
+    }
     let mut all = true;
     for file in &args.input {
         match transcribe(&*stt, file, &opts, args) {

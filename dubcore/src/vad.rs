@@ -2,12 +2,15 @@
 //! mislead) and the rules that make spans of its probabilities. Spans come out while samples go in, and do not depend on
 //! how the samples were cut.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use rustvani_vad::SileroVad;
 
 use crate::audio::{Audio, Span, samples_to_time, time_to_samples};
 use crate::error::{Error, Result};
+use crate::runtime::Job;
+use crate::team::Team;
 
 /// The one rate the detector hears, in Hz.
 pub(crate) const RATE: u32 = 16_000;
@@ -20,6 +23,13 @@ const CUT_REACH: usize = 2;
 const CUT_LEVEL: f32 = 40.0;
 /// What is as quiet as this counts as silence, in dB.
 const SILENCE: f32 = -60.0;
+
+/// Frames that one detector hears of long sound, and those before them: after so many the state of a detector no longer
+/// depends on how it began.
+const PIECE: usize = 2_000;
+const RUN_UP: usize = 128;
+/// Frames between two looks at the job: some 10 ms.
+const CHECKED: usize = 128;
 
 /// How spans are made of probabilities.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,18 +61,49 @@ impl Default for VadOptions {
     }
 }
 
-/// The speech in `audio` (any rate), in order, not overlapping, no span longer than `max_len`.
+/// The speech in `audio` (any rate), in order, not overlapping, no span longer than `max_len`. Long sound is heard by all
+/// threads: minutes each, by a detector that begins some seconds before them, after which it hears what one hears that heard
+/// all before.
 ///
 /// # Errors
-/// `Internal` if the sound cannot be resampled or the detector fails.
-pub(crate) fn speech_spans(audio: &Audio, max_len: Duration, opts: &VadOptions) -> Result<Vec<Span>> {
-    let heard = audio.resample(RATE)?;
-    let mut vad = Vad::new(&VadOptions { max_len, ..opts.clone() })?;
-    let mut spans = vad.push(heard.samples())?;
-    spans.extend(vad.flush()?);
-    // Resampling rounds the length to the nearest sample of the other rate.
+/// `Internal` if the sound cannot be resampled or the detector fails; those of [`Job::check`].
+pub(crate) fn speech_spans(audio: &Audio, max_len: Duration, opts: &VadOptions, job: &Job) -> Result<Vec<Span>> {
+    let resampled = audio.resample(RATE)?;
+    let samples = resampled.samples();
+    let frames = samples.len().div_ceil(FRAME);
+    let pieces: Vec<OnceLock<Result<Vec<Heard>>>> = (0..frames.div_ceil(PIECE)).map(|_| OnceLock::new()).collect();
+    Team::new(0).each(pieces.len(), |i| {
+        let (from, to) = (i * PIECE, ((i + 1) * PIECE).min(frames));
+        let hear = || {
+            let mut detector = SileroVad::new().map_err(fault)?;
+            let mut heard = Vec::with_capacity(to - from);
+            for at in from.saturating_sub(RUN_UP)..to {
+                if at % CHECKED == 0 {
+                    job.check()?;
+                }
+                let part = &samples[at * FRAME..samples.len().min((at + 1) * FRAME)];
+                let mut frame = [0.0; FRAME];
+                frame[..part.len()].copy_from_slice(part);
+                let found = Heard::of(&mut detector, &frame)?;
+                if at >= from {
+                    heard.push(found);
+                }
+            }
+            Ok(heard)
+        };
+        // A piece is one thread's.
+        let _ = pieces[i].set(hear());
+    });
+    let (mut rules, mut spans) = (Spans::new(&VadOptions { max_len, ..opts.clone() }), Vec::new());
+    for piece in pieces {
+        let heard = piece.into_inner().unwrap_or_else(|| Err(Error::internal("a part of the sound was never heard")))?;
+        heard.into_iter().for_each(|heard| rules.push(heard, &mut spans));
+    }
+    rules.flush(&mut spans);
+    // Resampling rounds the length to the nearest sample of the other rate, and the last frame is filled up.
     let end = audio.duration();
-    Ok(spans.into_iter().map(|s| Span::new(s.start.min(end), s.end.min(end))).collect())
+    let within = |t: u64| samples_to_time(t.min(samples.len() as u64), RATE).min(end);
+    Ok(spans.into_iter().map(|(from, to)| Span::new(within(from), within(to))).filter(|s| s.start < s.end).collect())
 }
 
 /// A streaming detector.
@@ -115,12 +156,8 @@ impl Vad {
     /// Hears the whole frames there are.
     fn hear(&mut self, out: &mut Vec<(u64, u64)>) -> Result<()> {
         let whole = self.rest.len() - self.rest.len() % FRAME;
-        for frame in self.rest[..whole].chunks_exact(FRAME) {
-            // Decoded sound may overshoot a little; the conversion saturates.
-            let bytes: Vec<u8> = frame.iter().flat_map(|s| ((s * 32_767.0) as i16).to_le_bytes()).collect();
-            let prob = self.detector.infer(&bytes).map_err(fault)?;
-            let power = frame.iter().map(|s| s * s).sum::<f32>() / FRAME as f32;
-            self.spans.push(Heard { prob, level: (10.0 * power.log10()).max(SILENCE) }, out);
+        for frame in self.rest[..whole].as_chunks().0 {
+            self.spans.push(Heard::of(&mut self.detector, frame)?, out);
         }
         self.rest.drain(..whole);
         Ok(())
@@ -150,6 +187,15 @@ struct Heard {
 }
 
 impl Heard {
+    /// The next frame of what `detector` hears.
+    fn of(detector: &mut SileroVad, frame: &[f32; FRAME]) -> Result<Self> {
+        // Decoded sound may overshoot a little; the conversion saturates.
+        let bytes: Vec<u8> = frame.iter().flat_map(|s| ((s * 32_767.0) as i16).to_le_bytes()).collect();
+        let prob = detector.infer(&bytes).map_err(fault)?;
+        let power = frame.iter().map(|s| s * s).sum::<f32>() / FRAME as f32;
+        Ok(Self { prob, level: (10.0 * power.log10()).max(SILENCE) })
+    }
+
     /// From 0 where it is as likely something else, to 1.
     fn certainty(self) -> f32 {
         (2.0 * self.prob - 1.0).max(0.0)
@@ -329,7 +375,7 @@ mod tests {
     #[test]
     fn finds_the_sentences() {
         let (sound, truth) = talk(3, 0.8);
-        let found = speech_spans(&audio(sound.clone()), TEN, &VadOptions::default()).unwrap();
+        let found = speech_spans(&audio(sound.clone()), TEN, &VadOptions::default(), &Job::new()).unwrap();
         assert_eq!(found.len(), 3, "{found:?}");
         for (found, truth) in found.iter().zip(&truth) {
             // Pads included: never inside the speech, and not far outside.
@@ -337,7 +383,8 @@ mod tests {
             assert!((-20..=260).contains(&ms(found.end, truth.end)), "{found:?} for {truth:?}");
         }
         for rate in [8_000, 22_050, 48_000] {
-            let same = speech_spans(&audio(sound.clone()).resample(rate).unwrap(), TEN, &VadOptions::default()).unwrap();
+            let same =
+                speech_spans(&audio(sound.clone()).resample(rate).unwrap(), TEN, &VadOptions::default(), &Job::new()).unwrap();
             assert_eq!(same.len(), 3, "at {rate} Hz");
             assert!(ms(same[1].start, found[1].start).abs() <= 50, "at {rate} Hz");
         }
@@ -346,7 +393,7 @@ mod tests {
     #[test]
     fn a_short_pause_does_not_end_a_span() {
         let (sound, _) = talk(2, 0.15);
-        assert_eq!(speech_spans(&audio(sound), TEN, &VadOptions::default()).unwrap().len(), 1);
+        assert_eq!(speech_spans(&audio(sound), TEN, &VadOptions::default(), &Job::new()).unwrap().len(), 1);
     }
 
     #[test]
@@ -356,14 +403,14 @@ mod tests {
             vec![vec![], vec![0.0; 100], vec![0.0; 80_000], tone(50.0), tone(440.0), vec![2.0; 20_000]];
         sounds.extend([0.001, 0.01, 0.1, 0.3, 0.5, 1.0].map(|level| noise(80_000, level, 3)));
         for (i, sound) in sounds.into_iter().enumerate() {
-            assert_eq!(speech_spans(&audio(sound), TEN, &VadOptions::default()).unwrap(), vec![], "sound {i}");
+            assert_eq!(speech_spans(&audio(sound), TEN, &VadOptions::default(), &Job::new()).unwrap(), vec![], "sound {i}");
         }
     }
 
     #[test]
     fn chunks_do_not_matter() {
         let (sound, _) = talk(4, 0.5);
-        let whole = speech_spans(&audio(sound.clone()), Duration::from_secs(4), &VadOptions::default()).unwrap();
+        let whole = speech_spans(&audio(sound.clone()), Duration::from_secs(4), &VadOptions::default(), &Job::new()).unwrap();
         assert!(whole.len() >= 4);
         let opts = VadOptions { max_len: Duration::from_secs(4), ..VadOptions::default() };
         let mut vad = Vad::new(&opts).unwrap();
@@ -378,6 +425,25 @@ mod tests {
             got.extend(vad.flush().unwrap());
             assert_eq!(got, whole, "chunks of {size}");
         }
+    }
+
+    #[test]
+    fn pieces_do_not_matter() {
+        // Seven minutes: four pieces, whose ends lie anywhere in the speech.
+        let sound: Vec<f32> = (0..12).flat_map(|_| talk(9, 0.6).0).collect();
+        assert!(sound.len() > 3 * PIECE * FRAME);
+        let mut vad = Vad::new(&VadOptions::default()).unwrap();
+        let mut want = vad.push(&sound).unwrap();
+        want.extend(vad.flush().unwrap());
+        assert_eq!(speech_spans(&audio(sound), TEN, &VadOptions::default(), &Job::new()).unwrap(), want);
+    }
+
+    #[test]
+    fn hearing_can_be_cancelled() {
+        let job = Job::new();
+        job.cancel();
+        let found = speech_spans(&audio(vec![0.0; 16_000]), TEN, &VadOptions::default(), &job);
+        assert_eq!(found.unwrap_err().kind(), crate::error::ErrorKind::Cancelled);
     }
 
     #[test]
@@ -397,7 +463,7 @@ mod tests {
         for seconds in [8, 10, 30] {
             let max = Duration::from_secs(seconds);
             let opts = VadOptions { pad: Duration::ZERO, ..VadOptions::default() };
-            let found = speech_spans(&sound, max, &opts).unwrap();
+            let found = speech_spans(&sound, max, &opts, &Job::new()).unwrap();
             assert!(found.len() as f64 >= sound.duration().as_secs_f64() / max.as_secs_f64(), "{} of {max:?}", found.len());
             assert!(found.iter().all(|s| s.duration() <= max));
             for pair in found.windows(2) {

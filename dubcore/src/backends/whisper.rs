@@ -316,7 +316,7 @@ impl Stt for Whisper {
         job.check()?;
         let audio = audio.resample(self.info.sample_rate)?;
         let longest = Span::from_samples(0, self.mel.samples() as u64, self.info.sample_rate).duration();
-        let mut open = VecDeque::from(windows(&audio, opts, longest)?);
+        let mut open = VecDeque::from(windows(&audio, opts, longest, job)?);
         let mut segments: Vec<Segment> = Vec::new();
         let mut done = 0;
         while !open.is_empty() {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::audio::{Audio, Span};
 use crate::error::{Error, Result};
+use crate::runtime::Job;
 use crate::stage::SttOptions;
 use crate::vad::{VadOptions, speech_spans};
 
@@ -39,10 +40,10 @@ impl Part {
 }
 
 /// The spans asked for, or those in which somebody speaks; what is longer than `longest` is cut where speech pauses.
-pub(super) fn windows(audio: &Audio, opts: &SttOptions, longest: Duration) -> Result<Vec<Part>> {
+pub(super) fn windows(audio: &Audio, opts: &SttOptions, longest: Duration, job: &Job) -> Result<Vec<Part>> {
     let all = Span::new(Duration::ZERO, audio.duration());
     let speech = |span: Span| -> Result<Vec<Span>> {
-        let found = speech_spans(&audio.slice(span), longest, &VadOptions::default())?;
+        let found = speech_spans(&audio.slice(span), longest, &VadOptions::default(), job)?;
         Ok(found.into_iter().map(|s| s.shifted(span.start)).collect())
     };
     if opts.spans.is_empty() {
