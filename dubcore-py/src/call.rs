@@ -2,7 +2,8 @@
 //!
 //! Python ends a daemon thread that asks for the interpreter while that is taken apart, by unwinding its stack, which no frame
 //! of Rust survives. So nothing here runs Python's code on a thread of Python's: what has to be asked of objects, the Python
-//! half asks. Threads of our own come in by a door, which is closed before.
+//! half asks; only the `__fspath__` of a path for `Audio.save`, and a `__float__` among numbers for `Audio`, are asked here.
+//! Threads of our own come in by a door, which is closed before.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
