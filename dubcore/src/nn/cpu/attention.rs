@@ -372,7 +372,7 @@ impl Attend<'_, '_> {
             return;
         }
         while row < rows {
-            let (m, panels) = tile_of::<S>(rows - row);
+            let (m, panels) = tile_of::<S, D>(rows - row);
             row += self.block::<S, D>(s, row, m, panels);
         }
     }

@@ -271,7 +271,7 @@ impl Product<'_> {
             let mut row = 0;
             while row < rows {
                 // Of as many sums, those that are less high and wider take fewer loads.
-                let (m, most) = match tile_of::<S>(rows - row) {
+                let (m, most) = match tile_of::<S, D>(rows - row) {
                     (12, 1) if to - from > 1 => (6, 2),
                     size => size,
                 };
@@ -454,11 +454,12 @@ pub(super) struct Steps {
 
 /// How many rows, of so many that are left, make a tile, and by how many panels.
 #[inline(always)]
-pub(super) fn tile_of<S: Simd>(left: usize) -> (usize, usize) {
+pub(super) fn tile_of<S: Simd, D: Dot>(left: usize) -> (usize, usize) {
     match left {
         12.. if S::ROWS >= 12 => (12, 1),
         8.. if S::ROWS >= 8 => (8, 1),
-        6.. if S::ROWS >= 6 => (6, 1),
+        // Words of several numbers are taken apart: with few registers, those of a panel leave no room for six rows' sums.
+        6.. if S::ROWS >= 8 || (S::ROWS >= 6 && D::WORDS_ARE_FLOATS) => (6, 1),
         4.. if S::ROWS >= 12 => (4, 2),
         4.. if S::ROWS >= 4 => (4, 1),
         2.. if S::ROWS >= 12 => (2, 4),
