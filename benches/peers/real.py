@@ -89,7 +89,7 @@ def one(request):
     """What a process of its own does: prints seconds, peak memory and texts."""
     work = {OURS: dubcore, ONCE: dubcore, "faster-whisper": faster_whisper, "whisper.cpp": whisper_cpp}[request["name"]]
     took, texts = work(request)
-    whose = resource.RUSAGE_CHILDREN if request["name"] in (OURS, ONCE) else resource.RUSAGE_SELF
+    whose = resource.RUSAGE_CHILDREN if request["name"].startswith(OURS) else resource.RUSAGE_SELF
     print("\n" + json.dumps({"seconds": took, "peak": resource.getrusage(whose).ru_maxrss * 1024, "texts": texts}), flush=True)
 
 
@@ -134,7 +134,7 @@ def main():
     lines = ["| | seconds | real-time factor | dubcore int8 is faster by | WER | peak memory |", "|---|---|---|---|---|---|"]
     for (name, arithmetic), found in rows.items():
         took = median(found, "seconds")
-        faster = "" if name in (OURS, ONCE) else f"{took / ours:.2f}"
+        faster = "" if name.startswith(OURS) else f"{took / ours:.2f}"
         wer, peak = median(found, "wer"), median(found, "peak") / 1e6
         lines.append(f"| {name} {arithmetic} | {took:.1f} | {took / seconds:.4f} | {faster} | {wer:.2f} % | {peak:.0f} MB |")
     head = f"{run.machine(args)} {seconds / 60:.1f} minutes of sound in {len(paths)} recordings, medians of {args.rounds} turns."

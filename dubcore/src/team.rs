@@ -176,6 +176,16 @@ impl Team {
         }
     }
 
+    /// What `part` makes of each of `0..parts`, in their order; otherwise as [`Team::each`].
+    pub(crate) fn map<R: Send + Sync>(&self, parts: usize, part: impl Fn(usize) -> R + Sync) -> Vec<R> {
+        let found: Vec<OnceLock<R>> = (0..parts).map(|_| OnceLock::new()).collect();
+        self.each(parts, |i| {
+            // Each is done once.
+            let _ = found[i].set(part(i));
+        });
+        found.into_iter().filter_map(OnceLock::into_inner).collect()
+    }
+
     fn dismiss(&mut self) {
         if let (Some(helper), Some((pool, _))) = (self.helpers.pop(), self.lent) {
             helper.team.store(std::ptr::null_mut(), Ordering::SeqCst);

@@ -2,7 +2,6 @@
 //! mislead) and the rules that make spans of its probabilities. Spans come out while samples go in, and do not depend on
 //! how the samples were cut.
 
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use rustvani_vad::SileroVad;
@@ -71,39 +70,33 @@ pub(crate) fn speech_spans(audio: &Audio, max_len: Duration, opts: &VadOptions, 
     let resampled = audio.resample(RATE)?;
     let samples = resampled.samples();
     let frames = samples.len().div_ceil(FRAME);
-    let pieces: Vec<OnceLock<Result<Vec<Heard>>>> = (0..frames.div_ceil(PIECE)).map(|_| OnceLock::new()).collect();
-    Team::new(0).each(pieces.len(), |i| {
+    let pieces: Vec<Result<Vec<Heard>>> = Team::new(0).map(frames.div_ceil(PIECE), |i| {
         let (from, to) = (i * PIECE, ((i + 1) * PIECE).min(frames));
-        let hear = || {
-            let mut detector = SileroVad::new().map_err(fault)?;
-            let mut heard = Vec::with_capacity(to - from);
-            for at in from.saturating_sub(RUN_UP)..to {
-                if at % CHECKED == 0 {
-                    job.check()?;
-                }
-                let part = &samples[at * FRAME..samples.len().min((at + 1) * FRAME)];
-                let mut frame = [0.0; FRAME];
-                frame[..part.len()].copy_from_slice(part);
-                let found = Heard::of(&mut detector, &frame)?;
-                if at >= from {
-                    heard.push(found);
-                }
+        let mut detector = SileroVad::new().map_err(fault)?;
+        let mut heard = Vec::with_capacity(to - from);
+        for at in from.saturating_sub(RUN_UP)..to {
+            if at % CHECKED == 0 {
+                job.check()?;
             }
-            Ok(heard)
-        };
-        // A piece is one thread's.
-        let _ = pieces[i].set(hear());
+            let part = &samples[at * FRAME..samples.len().min((at + 1) * FRAME)];
+            let mut frame = [0.0; FRAME];
+            frame[..part.len()].copy_from_slice(part);
+            let found = Heard::of(&mut detector, &frame)?;
+            if at >= from {
+                heard.push(found);
+            }
+        }
+        Ok(heard)
     });
-    let (mut rules, mut spans) = (Spans::new(&VadOptions { max_len, ..opts.clone() }), Vec::new());
-    for piece in pieces {
-        let heard = piece.into_inner().unwrap_or_else(|| Err(Error::internal("a part of the sound was never heard")))?;
-        heard.into_iter().for_each(|heard| rules.push(heard, &mut spans));
+    let (mut rules, mut found) = (Spans::new(&VadOptions { max_len, ..opts.clone() }), Vec::new());
+    for heard in pieces {
+        heard?.into_iter().for_each(|heard| rules.push(heard, &mut found));
     }
-    rules.flush(&mut spans);
-    // Resampling rounds the length to the nearest sample of the other rate, and the last frame is filled up.
+    rules.flush(&mut found);
+    found.iter_mut().for_each(|(_, to)| *to = (*to).min(samples.len() as u64));
+    // Resampling rounds the length to the nearest sample of the other rate.
     let end = audio.duration();
-    let within = |t: u64| samples_to_time(t.min(samples.len() as u64), RATE).min(end);
-    Ok(spans.into_iter().map(|(from, to)| Span::new(within(from), within(to))).filter(|s| s.start < s.end).collect())
+    Ok(spans(found).into_iter().map(|s| Span::new(s.start.min(end), s.end.min(end))).collect())
 }
 
 /// A streaming detector.

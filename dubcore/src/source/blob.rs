@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::fs::File;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use crate::team::Team;
 
@@ -145,19 +145,18 @@ impl Blob {
     /// Identifies the content: the hash of the hashes of its pieces, of which several are made at a time.
     pub(super) fn hash(&self) -> io::Result<blake3::Hash> {
         let pieces = usize::try_from(self.len().div_ceil(PIECE)).map_err(io::Error::other)?;
-        let found: Vec<OnceLock<io::Result<blake3::Hash>>> = (0..pieces).map(|_| OnceLock::new()).collect();
         let failed = AtomicBool::new(false);
         if let Content::File(_, _, reading) = &self.0 {
             reading.begin()?;
         }
-        Team::new(0).each(pieces, |i| {
-            if !failed.load(Ordering::Relaxed) {
-                let hash = found[i].get_or_init(|| self.hash_piece(i as u64 * PIECE));
-                failed.fetch_or(hash.is_err(), Ordering::Relaxed);
-            }
+        // Behind a piece that cannot be read none is.
+        let found = Team::new(0).map(pieces, |i| {
+            let hash = (!failed.load(Ordering::Relaxed)).then(|| self.hash_piece(i as u64 * PIECE));
+            failed.fetch_or(matches!(hash, Some(Err(_))), Ordering::Relaxed);
+            hash
         });
         let mut all = blake3::Hasher::new();
-        for hash in found.into_iter().filter_map(OnceLock::into_inner) {
+        for hash in found.into_iter().flatten() {
             all.update(hash?.as_bytes());
         }
         Ok(all.finalize())
