@@ -48,6 +48,19 @@ def variants(texts, r):
             yield text
 
 
+def uneven(m):
+    """The frames at another pace every tenth of a second or so, and some of them louder or softer: other people dwell on
+    other sounds than a synthesiser does."""
+    knots = max(2, len(m) // np.random.randint(7, 22))
+    pace = np.exp(np.random.normal(0, np.random.uniform(0.1, 0.38), knots))
+    pace = np.interp(np.linspace(0, knots - 1, len(m)), np.arange(knots), pace)
+    at = np.concatenate([[0], np.cumsum(pace)])
+    at = np.interp(np.arange(int(at[-1])), at, np.arange(len(at))).clip(0, len(m) - 1.001)
+    low, part = at.astype(int), (at % 1)[:, None].astype(np.float32)
+    loud = np.interp(np.linspace(0, knots - 1, len(at)), np.arange(knots), np.random.normal(0, np.random.uniform(0, 0.2), knots))
+    return m[low] * (1 - part) + m[low + 1] * part + loud[:, None].astype(np.float32)
+
+
 def utterance(text, r):
     """A reading: (transcript, voice, log-mels), or None where it does not fit."""
     words = figures.spoken(text)
@@ -65,6 +78,10 @@ def utterance(text, r):
         limit = r.uniform(0.08, 0.3)
         x = np.clip(x, -limit, limit)
     m = mel.raw(np.pad(x, 240) + np.random.normal(0, 1e-5, len(x) + 480).astype(np.float32))
+    if r.random() < 0.45:
+        m = uneven(m)
+    if len(m) > 960:
+        return None
     return figures.written(words), voice, m.astype(np.float16)
 
 

@@ -175,8 +175,31 @@ def name(r, made_up):
     return r.choice(SPANISH) if chance > 0.85 else r.choice(FIRST)
 
 
+def _letters(names):
+    """Which letter follows which three, name by name."""
+    follows = {}
+    for word in names:
+        padded = f"   {word}."
+        for i in range(3, len(padded)):
+            follows.setdefault(padded[i - 3 : i], []).append(padded[i])
+    return follows
+
+
+_FOLLOWS = _letters(FIRST + LAST + SPANISH + [a for a, b in PLACES if a == b and " " not in a])
+
+
+def _alike(r):
+    """A word spelled like names: letter by letter, as they follow one another there."""
+    word = "   "
+    while not word.endswith("."):
+        word += r.choice(_FOLLOWS[word[-3:]])
+    return word[3:-1]
+
+
 def invented(r):
     """A word that can be said, as a name."""
+    if r.random() < 0.6 and 3 < len(word := _alike(r)) < 12:
+        return word
     parts = [r.choice(_ONSETS) + r.choice(_VOWELS) + r.choice(_CODAS) for _ in range(r.choice((1, 1, 2, 2, 2)))]
     word = "".join(parts) + r.choice(["", "", "", "a", "o", "son", "ton", "er", "y"])
     return word.capitalize() if len(word) > 2 else invented(r)

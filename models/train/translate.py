@@ -8,6 +8,7 @@ running mean, in float16 under the names of transformers.
 """
 
 import argparse
+import functools
 import json
 import queue
 import random
@@ -47,9 +48,10 @@ def arguments():
     a.add_argument("--dropout", type=float, default=0.2)
     a.add_argument("--agree", type=float, default=1.0, help="the weight of R-Drop's term")
     a.add_argument("--sampling", type=float, default=0.2, help="sentencepiece's alpha")
-    a.add_argument("--renamed", type=float, default=0.6, help="of the sentences about Tom or Mary, the part about others")
-    a.add_argument("--templates", type=float, default=0.15, help="pairs of the templates for each pair of the corpus")
-    a.add_argument("--made-up", type=float, default=0.4, help="of the names, the part that nobody has")
+    a.add_argument("--sampled", type=float, default=0.5, help="the part of the sentences with sampled pieces")
+    a.add_argument("--renamed", type=float, default=0.75, help="of the sentences about Tom or Mary, the part about others")
+    a.add_argument("--templates", type=float, default=0.25, help="pairs of the templates for each pair of the corpus")
+    a.add_argument("--made-up", type=float, default=0.5, help="of the names, the part that nobody has")
     a.add_argument("--composers", type=int, default=6)
     a.add_argument("--save", type=float, default=90)
     a.add_argument("--look", type=float, default=120)
@@ -84,17 +86,20 @@ def figures_on_both_sides(english, spanish):
 class Epochs:
     """Batches of token lists, each epoch with its own variants of the sentences."""
 
+    CHUNK = 12000
+
     def __init__(self, a, seed):
         self.a, self.r = a, random.Random(seed)
         self.pieces = sentencepiece.SentencePieceProcessor(model_file=f"{a.source}/source.spm")
         self.pairs = [tuple(line.rstrip("\n").split("\t")[:2]) for line in open(a.pairs)]
-        self.figured = {i: p for i, (e, s) in enumerate(self.pairs) if (p := figures_on_both_sides(e, s))}
+        self.figured = functools.cache(lambda i: figures_on_both_sides(*self.pairs[i]))
 
-    def sentences(self):
+    def sentences(self, some):
         r, out = self.r, []
-        for i, (english, spanish) in enumerate(self.pairs):
-            if i in self.figured and r.random() < 0.6:
-                english, spanish = self.figured[i]
+        for i in some:
+            english, spanish = self.pairs[i]
+            if r.random() < 0.6 and (changed := self.figured(i)):
+                english, spanish = changed
             if r.random() < self.a.renamed and (changed := templates.rename(r, english, spanish, self.a.made_up)):
                 english, spanish = changed
             if r.random() < 0.02:
@@ -104,11 +109,13 @@ class Epochs:
         out += [templates.pair(r, self.a.made_up) for _ in range(int(len(out) * self.a.templates))]
         return out
 
-    def encoded(self):
-        pairs = self.sentences()
-        source = self.pieces.encode([e for e, _ in pairs], enable_sampling=True, alpha=self.a.sampling, nbest_size=-1) if self.a.sampling else self.pieces.encode([e for e, _ in pairs])
-        target = self.pieces.encode([s for _, s in pairs])
-        out = list(zip(source, target))
+    def encoded(self, pairs):
+        source = self.pieces.encode([e for e, _ in pairs])
+        # Half of them in other pieces than usual; the other half as they will come, so that names are copied piece by piece.
+        some = self.r.sample(range(len(pairs)), int(len(pairs) * self.a.sampled))
+        for i, tokens in zip(some, self.pieces.encode([pairs[i][0] for i in some], enable_sampling=True, alpha=self.a.sampling, nbest_size=-1)):
+            source[i] = tokens
+        out = list(zip(source, self.pieces.encode([s for _, s in pairs])))
         for _ in range(len(pairs) // 7):
             (s1, t1), (s2, t2) = self.r.choice(out), self.r.choice(out)
             if len(s1) + len(s2) < 64:
@@ -116,13 +123,12 @@ class Epochs:
         return [(s, t) for s, t in out if 0 < len(s) < 90 and 0 < len(t) < 90]
 
     def batches(self):
-        """The sentences of one epoch in batches of like length, None at the end."""
-        pairs, r = self.encoded(), self.r
-        r.shuffle(pairs)
-        out = []
-        for k in range(0, len(pairs), 20000):
-            batch, longest = [], 0
-            for s, t in sorted(pairs[k : k + 20000], key=lambda p: (len(p[1]), len(p[0]) + r.random())):
+        """The sentences of one epoch in batches of like length, a chunk after the other: the first one is soon there."""
+        r, order = self.r, list(range(len(self.pairs)))
+        r.shuffle(order)
+        for k in range(0, len(order), self.CHUNK):
+            out, batch, longest = [], [], 0
+            for s, t in sorted(self.encoded(self.sentences(order[k : k + self.CHUNK])), key=lambda p: (len(p[1]), len(p[0]) + r.random())):
                 size = max(len(s), len(t)) + 1
                 if batch and max(longest, size) * (len(batch) + 1) > self.a.tokens:
                     out.append(batch)
@@ -131,8 +137,8 @@ class Epochs:
                 longest = max(longest, size)
             if batch:
                 out.append(batch)
-        r.shuffle(out)
-        return out
+            r.shuffle(out)
+            yield from out
 
 
 def serve(a, seed, pad, end, out):

@@ -1,4 +1,5 @@
-"""English speech from free synthesisers, in process where they have a library: espeak-ng, flite, RHVoice, SVOX Pico.
+"""English speech from free synthesisers, in process where they have a library: espeak-ng, flite, RHVoice, SVOX Pico,
+festival.
 
 `random_voice` speaks with the voices of the training. Those of `heldout.UNHEARD` are for tests alone. Waveforms are mono
 float32 at 16 kHz.
@@ -174,6 +175,31 @@ class Pico:
         return at_16k(*read(self.path))
 
 
+class Festival:
+    """festival's diphone voice kal, with the pace and the mean pitch set, through a process that stays."""
+
+    def __init__(self):
+        self.path = os.path.join("/dev/shm" if os.path.isdir("/dev/shm") else tempfile.gettempdir(), f"festival{os.getpid()}.wav")
+        self.process = subprocess.Popen(["festival", "--pipe"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self._ask("(Parameter.set 'Audio_Method 'none) (voice_kal_diphone)")
+
+    def _ask(self, commands):
+        self.process.stdin.write(f'{commands} (format t "done\\n") (fflush nil)\n')
+        self.process.stdin.flush()
+        for line in self.process.stdout:
+            if "done" in line:
+                return
+        raise ChildProcessError("festival has ended")
+
+    def __call__(self, text, stretch=1.0, pitch=105):
+        plain = text.replace('"', "").replace("\\", "")
+        self._ask(
+            f"(Parameter.set 'Duration_Stretch {stretch:.3f}) (set! int_lr_params '((target_f0_mean {pitch:.0f}) (target_f0_std 14) (model_f0_mean 170) (model_f0_std 34))) "
+            f"(utt.save.wave (utt.synth (Utterance Text \"{plain}\")) \"{self.path}\" 'riff)"
+        )
+        return at_16k(*read(self.path))
+
+
 def festival(items, voice):
     """Speaks (text, path) items into WAV files with a festival voice, in one process. For tests: no training voice."""
     lines = ["(Parameter.set 'Audio_Method 'none)", f"({voice})"]
@@ -198,17 +224,20 @@ def engine(kind):
 def random_voice(r):
     """A voice of the training with its settings: its name and a function from text to waveform."""
     u = r.random()
-    if u < 0.27:
+    if u < 0.23:
         name = r.choice(Espeak.ACCENTS) + (f"+{r.choice(Espeak.SPEAKERS)}" if r.random() < 0.9 else "")
         rate, pitch, spread = r.uniform(125, 200), min(99, max(5, r.gauss(50, 15))), r.uniform(30, 75)
         return f"espeak-ng {name}", lambda t: engine(Espeak)(t, name, rate, pitch, spread)
-    if u < 0.56:
+    if u < 0.50:
         name = r.choice(["slt", "slt", "rms", "rms", "awb", "awb", "kal16"])
         stretch, pitch = r.uniform(0.82, 1.25), Flite.PITCH[name] * r.uniform(0.85, 1.18)
         return f"flite {name}", lambda t: engine(Flite)(t, name, stretch, pitch)
-    if u < 0.76:
+    if u < 0.68:
         name, rate, pitch = r.choice(["en-US", "en-GB"]), r.uniform(80, 128), r.uniform(78, 125)
         return f"pico {name}", lambda t: engine(Pico)(t, name, rate, pitch)
+    if u < 0.84:
+        stretch, pitch = r.uniform(0.8, 1.25), 105 * r.uniform(0.8, 1.3)
+        return "festival kal", lambda t: engine(Festival)(t, stretch, pitch)
     name, rate, pitch = r.choice(RHVoice.VOICES), r.uniform(0.85, 1.25), r.uniform(0.85, 1.18)
     return f"rhvoice {name}", lambda t: engine(RHVoice)(t, name, rate, pitch)
 
