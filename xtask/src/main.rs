@@ -149,6 +149,13 @@ const GROUPS: &[Group] = &[
         needs: &[Needs::Gcc],
         run: c::long::random_and_soak,
     },
+    Group {
+        name: "policies",
+        about: "a million uses of models under every policy",
+        long: true,
+        needs: &[Needs::Gcc],
+        run: rust::policies,
+    },
     Group { name: "coverage", about: "lines that the tests reach", long: true, needs: &[Needs::Gcc], run: coverage::coverage },
     Group { name: "fuzz", about: "the fuzzers, each a million inputs", long: true, needs: &[Needs::Gcc], run: fuzz::fuzz },
     Group { name: "programme", about: "two hours in bounded memory", long: true, needs: &[Needs::Gcc], run: hours::programme },

@@ -29,6 +29,13 @@ pub(crate) fn test(project: &Project) -> Result<Tally> {
     counted(&mut command)
 }
 
+/// A million random operations on every policy.
+pub(crate) fn policies(project: &Project) -> Result<Tally> {
+    let mut command = project.cargo("test");
+    command.args(["--package", "dubcore", "--lib", "--", "factory::tests"]).env("DUBCORE_TEST_RUNS", "500");
+    counted(&mut command)
+}
+
 /// The test that compares the C header with the source.
 pub(crate) const HEADER: &str = "the_header_is_current";
 

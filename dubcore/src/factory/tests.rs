@@ -193,12 +193,16 @@ impl Sim {
     }
 }
 
-/// `STEPS` operations of `RUNS` runs.
+/// Operations of a run.
 const STEPS: usize = 2_000;
-const RUNS: u32 = 500;
+
+/// Enough for every day, unless `DUBCORE_TEST_RUNS` says how many.
+fn runs() -> u32 {
+    std::env::var("DUBCORE_TEST_RUNS").map_or(50, |runs| runs.parse().expect("DUBCORE_TEST_RUNS is a number"))
+}
 
 fn holds<P: CachePolicy + 'static>(policy: impl Fn() -> P, expect: Expect) {
-    let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::with_cases(RUNS) });
+    let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::with_cases(runs()) });
     let result = runner.run(&prop::collection::vec(op(), STEPS), |ops| {
         let mut sim = Sim::new(policy(), expect);
         ops.into_iter().for_each(|op| sim.step(op));

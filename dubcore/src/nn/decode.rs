@@ -173,10 +173,17 @@ fn of_rows<R: Send + Sync>(
 /// A token drawn at `temperature`, and its log-probability at temperature 1, by which tries of different temperatures are
 /// compared.
 fn drawn(scores: &[f32], Peak { at, max, log_sum }: Peak, temperature: f64, rng: &mut ChaCha8Rng) -> (u32, f32) {
-    let weights: Vec<f64> = scores.iter().map(|s| (f64::from(s - max) / temperature).exp()).collect();
-    let mut left = weights.iter().sum::<f64>() * rng.random::<f64>();
+    // All others together, e^-40 of the likeliest each, are drawn once in longer than anybody will wait.
+    let weights: Vec<(usize, f64)> = scores
+        .iter()
+        .map(|s| f64::from(s - max) / temperature)
+        .enumerate()
+        .filter(|(_, below)| *below > -40.0)
+        .map(|(token, below)| (token, below.exp()))
+        .collect();
+    let mut left = weights.iter().map(|(_, weight)| weight).sum::<f64>() * rng.random::<f64>();
     let mut token = at;
-    for (i, weight) in weights.iter().enumerate().filter(|(i, _)| scores[*i] > f32::NEG_INFINITY) {
+    for (i, weight) in weights {
         left -= weight;
         if left < 0.0 {
             token = i;

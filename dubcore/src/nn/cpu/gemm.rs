@@ -181,8 +181,8 @@ pub(super) fn to_bf16<S: Simd>(s: S, x: &[f32], act: Act, to: &mut [u16]) {
     to[x.len()..].fill(0);
 }
 
-/// Scales to -127..=127, rounds and adds 128; what is left of `to` becomes 128, which is zero. Returns what 1 stands for: NaN
-/// where a value is not finite.
+/// Scales to -127..=127 and rounds; what is left of `to` becomes zero. Returns what 1 stands for: NaN where a value is not
+/// finite.
 #[inline(always)]
 fn to_int8<S: Simd>(s: S, x: &[f32], to: &mut [u8]) -> f32 {
     assert!(to.len() >= x.len());
@@ -204,13 +204,13 @@ fn to_int8<S: Simd>(s: S, x: &[f32], to: &mut [u8]) -> f32 {
     let rounded = |v: S::F| s.min(bound, s.max(s.splat(-127.0), s.mul(v, inverse)));
     for i in (0..whole).step_by(S::LANES) {
         // SAFETY: as above, for both.
-        unsafe { s.store_u8(to.as_mut_ptr().add(i), rounded(s.load(x.as_ptr().add(i)))) };
+        unsafe { s.store_byte(to.as_mut_ptr().add(i), rounded(s.load(x.as_ptr().add(i)))) };
     }
     let mut last = [0; MAX_LANES];
     // SAFETY: `last` has room for a vector.
-    unsafe { s.store_u8(last.as_mut_ptr(), rounded(tail)) };
+    unsafe { s.store_byte(last.as_mut_ptr(), rounded(tail)) };
     to[whole..x.len()].copy_from_slice(&last[..rest]);
-    to[x.len()..].fill(128);
+    to[x.len()..].fill(S::SHIFT);
     scale
 }
 

@@ -60,8 +60,8 @@ pub(crate) struct Packed {
     panels: Arc<Buffer>,
     /// By output; zero where there is none, and beyond the outputs.
     bias: Buffer,
-    /// By output, for int8: what a whole number stands for, and -128 times the sum of its weights, because inputs are stored
-    /// with 128 added.
+    /// By output, for int8: what a whole number stands for, and what takes the inputs' shift out of a sum: minus the shift times
+    /// the sum of its weights.
     scale: Buffer,
     offset: Buffer,
 }
@@ -263,10 +263,10 @@ impl Kernel for Fill<'_> {
         Convert { x: from, act: Act::None, format, words, per_row, scales }.run(s);
         if format == Format::Int8 {
             for (words, offset) in words.chunks_exact_mut(per_row).zip(offsets) {
-                // Inputs are stored with 128 added, weights are not.
-                let sum: i32 = cast::<u32, u8>(words).iter().map(|byte| i32::from(*byte) - 128).sum();
-                words.iter_mut().for_each(|word| *word ^= 0x8080_8080);
-                *offset = -128.0 * sum as f32;
+                // Inputs are shifted, weights are not. To add 128 to a byte, or nothing, is its own reverse.
+                words.iter_mut().for_each(|word| *word ^= u32::from_ne_bytes([S::SHIFT; 4]));
+                let sum: i32 = cast::<u32, u8>(words).iter().map(|weight| i32::from(*weight as i8)).sum();
+                *offset = -f32::from(S::SHIFT) * sum as f32;
             }
         }
         // A cache line of each output at a time is turned.

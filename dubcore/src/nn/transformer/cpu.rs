@@ -147,6 +147,7 @@ impl Stream<'_> {
 
 pub(crate) struct Encoder {
     isa: Isa,
+    /// Of keys and values.
     format: Format,
     shape: Shape,
     layers: Vec<(Attention, FeedForward)>,
@@ -161,6 +162,8 @@ impl Encoder {
             Ok((reader.attention(&w)?, reader.feed_forward(&w)?))
         };
         let layers = (0..shape.layers).map(layer).collect::<Result<_>>()?;
+        // Each key meets all rows of a window, not one as in a decoder: what counts is the arithmetic, not the memory.
+        let format = if isa.is_faster_in_bf16() { format } else { Format::F32 };
         Ok(Self { isa, format, shape: shape.clone(), layers, last_norm: reader.last_norm(w)? })
     }
 

@@ -52,6 +52,7 @@ impl Simd for Avx2 {
     type I = __m256i;
     const LANES: usize = 8;
     const ROWS: usize = 6;
+    const SHIFT: u8 = 0;
 
     #[inline(always)]
     unsafe fn load(self, p: *const f32) -> __m256 {
@@ -85,12 +86,12 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn store_u8(self, p: *mut u8, v: __m256) {
+    unsafe fn store_byte(self, p: *mut u8, v: __m256) {
         // SAFETY: as above.
         unsafe {
-            let whole = _mm256_add_epi32(_mm256_cvtps_epi32(v), _mm256_set1_epi32(128));
-            let halves = self.narrow(whole);
-            _mm_storel_epi64(p.cast(), _mm_packus_epi16(halves, halves));
+            let whole = _mm256_cvtps_epi32(v);
+            let halves = _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256::<1>(whole));
+            _mm_storel_epi64(p.cast(), _mm_packs_epi16(halves, halves));
         }
     }
 
@@ -195,15 +196,12 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn dot_i8(self, acc: __m256i, a: __m256i, b: __m256i) -> __m256i {
-        // In halfwords, as the products of bytes in pairs would overflow them: first the even bytes, then the odd ones.
+        // The instruction wants one side unsigned, and its sums of two must fit a halfword: of signed bytes up to 127 the sizes
+        // do, where the other side has taken their signs.
         // SAFETY: as for `op`.
         unsafe {
-            let even = _mm256_madd_epi16(
-                _mm256_and_si256(a, _mm256_set1_epi16(0xff)),
-                _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(b)),
-            );
-            let odd = _mm256_madd_epi16(_mm256_srli_epi16::<8>(a), _mm256_srai_epi16::<8>(b));
-            _mm256_add_epi32(acc, _mm256_add_epi32(even, odd))
+            let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(a), _mm256_sign_epi8(b, a));
+            _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
         }
     }
 }

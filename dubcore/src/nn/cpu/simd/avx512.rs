@@ -111,7 +111,7 @@ impl<const BF16: bool, const AMX: bool> Simd for Avx512<BF16, AMX> {
     }
 
     #[inline(always)]
-    unsafe fn store_u8(self, p: *mut u8, v: __m512) {
+    unsafe fn store_byte(self, p: *mut u8, v: __m512) {
         // SAFETY: as above.
         unsafe {
             let whole = _mm512_add_epi32(_mm512_cvtps_epi32(v), _mm512_set1_epi32(128));

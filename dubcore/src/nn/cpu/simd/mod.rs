@@ -33,6 +33,8 @@ pub(super) trait Simd: Copy + Send + Sync {
     const ROWS: usize;
     /// Whether there is a unit for products of whole tiles of bf16 and int8: [`MATRIX_ROWS`] rows by two vectors.
     const MATRIX: bool = false;
+    /// What is added to inputs of int8: 128 where the processor multiplies unsigned bytes by signed ones.
+    const SHIFT: u8 = 128;
 
     /// # Safety
     /// `LANES` floats can be read at `p`.
@@ -48,11 +50,11 @@ pub(super) trait Simd: Copy + Send + Sync {
     /// # Safety
     /// `LANES` halfwords can be written at `p`.
     unsafe fn store_bf16(self, p: *mut u16, v: Self::F);
-    /// Rounds to the nearest whole number, ties to even, and stores it plus 128. `v` is within -128..=127.
+    /// Rounds to the nearest whole number, ties to even, and stores it plus [`Simd::SHIFT`]. `v` is within -127..=127.
     ///
     /// # Safety
     /// `LANES` bytes can be written at `p`.
-    unsafe fn store_u8(self, p: *mut u8, v: Self::F);
+    unsafe fn store_byte(self, p: *mut u8, v: Self::F);
 
     fn splat(self, v: f32) -> Self::F;
     fn splat_word(self, v: u32) -> Self::I;
@@ -80,7 +82,8 @@ pub(super) trait Simd: Copy + Send + Sync {
     fn whole(self, v: Self::I) -> Self::F;
     /// `acc` plus the products of two bf16 in each word, f32 sums.
     fn dot_bf16(self, acc: Self::F, a: Self::I, b: Self::I) -> Self::F;
-    /// `acc` plus the products of four bytes in each word, those of `a` unsigned, those of `b` signed; exact.
+    /// `acc` plus the products of four bytes in each word; exact. Those of `b` are signed, -127..=127, those of `a` stored by
+    /// [`Simd::store_byte`]: the shift is part of the product.
     fn dot_i8(self, acc: Self::I, a: Self::I, b: Self::I) -> Self::I;
 
     /// Readies the matrix unit for products of `rows` rows.
