@@ -63,5 +63,5 @@ finish)
     while read -r pid; do kill -- "-$pid" 2>/dev/null; done < "$WORK/pids"
     ;;
 collect) report; collect "$2" ;;
-*) sed -n 2,5p "$0" ;;
+*) sed -n 2,6p "$0" ;;
 esac

@@ -9,14 +9,13 @@ alone, for a look at a running training. Needs festival with the voices ked_diph
 import argparse
 import json
 import os
-import tempfile
 import wave
 
 import numpy as np
 
 import mel
 import speech
-from voices import Espeak, Flite, Pico, RHVoice, at_16k, engine, festival, read
+from voices import Espeak, Festival, Flite, Pico, RHVoice, engine
 
 HEARD = {
     "espeak en-us": lambda t: engine(Espeak)(t, "en-us"),
@@ -29,8 +28,8 @@ UNHEARD = {
     "rhvoice bdl": lambda t: engine(RHVoice)(t, "bdl"),
     "espeak en-us+f4": lambda t: engine(Espeak)(t, "en-us+f4"),
     "espeak en-gb+Mario": lambda t: engine(Espeak)(t, "en-gb+Mario"),
-    "festival ked": "voice_ked_diphone",
-    "festival slt hts": "voice_cmu_us_slt_arctic_hts",
+    "festival ked": lambda t: engine(Festival, "voice_ked_diphone")(t),
+    "festival slt hts": lambda t: engine(Festival, "voice_cmu_us_slt_arctic_hts")(t),
 }
 
 
@@ -55,13 +54,8 @@ def main():
     manifest, mels, tops, kept = [], [], [], []
     for k, (voice, speak) in enumerate((HEARD | UNHEARD).items()):
         mine = [texts[(k * 50 + i) % len(texts)] for i in range(a.per)]
-        if isinstance(speak, str):
-            with tempfile.TemporaryDirectory() as folder:
-                festival([(t, f"{folder}/{i}.wav") for i, t in enumerate(mine)], speak)
-                audio = [at_16k(*read(f"{folder}/{i}.wav")) for i in range(len(mine))]
-        else:
-            audio = [speak(t) for t in mine]
-        for i, (text, x) in enumerate(zip(mine, audio)):
+        for i, text in enumerate(mine):
+            x = speak(text)
             x = 0.5 * x / np.abs(x).max()
             name = f"{voice.replace(' ', '_')}_{i:02d}.wav"
             write(f"{a.out}/{name}", x)
@@ -71,7 +65,7 @@ def main():
                 tops.append(m.max())
                 mels.append(np.round((np.maximum(m - m.max(), -8) + 8) * 255 / 8).astype(np.uint8))
                 kept.append(text)
-        print(voice, len(audio), flush=True)
+        print(voice, len(mine), flush=True)
     json.dump(manifest, open(f"{a.out}/manifest.json", "w"), indent=0)
     if a.monitor:
         np.savez_compressed(a.monitor, mels=np.stack(mels), tops=np.array(tops, np.float32), texts=np.array(kept))

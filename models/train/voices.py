@@ -38,6 +38,11 @@ def read(path):
         return _float(np.frombuffer(f.readframes(f.getnframes()), "<i2")), f.getframerate()
 
 
+def _scratch(name):
+    """Where a program of this process puts its sound."""
+    return os.path.join("/dev/shm" if os.path.isdir("/dev/shm") else tempfile.gettempdir(), f"{name}-{os.getpid()}.wav")
+
+
 class Espeak:
     """espeak-ng through its callback interface."""
 
@@ -166,7 +171,7 @@ class Pico:
     """SVOX Pico through its command."""
 
     def __init__(self):
-        self.path = os.path.join("/dev/shm" if os.path.isdir("/dev/shm") else tempfile.gettempdir(), f"pico{os.getpid()}.wav")
+        self.path = _scratch("pico")
 
     def __call__(self, text, language="en-US", rate=100, pitch=100):
         plain = text.replace("&", "and").replace("<", "")
@@ -176,12 +181,12 @@ class Pico:
 
 
 class Festival:
-    """festival's diphone voice kal, with the pace and the mean pitch set, through a process that stays."""
+    """festival with one of its voices, through a process that stays. kal is for the training, the others are for tests."""
 
-    def __init__(self):
-        self.path = os.path.join("/dev/shm" if os.path.isdir("/dev/shm") else tempfile.gettempdir(), f"festival{os.getpid()}.wav")
+    def __init__(self, voice="voice_kal_diphone"):
+        self.path = _scratch(f"festival-{voice}")
         self.process = subprocess.Popen(["festival", "--pipe"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        self._ask("(Parameter.set 'Audio_Method 'none) (voice_kal_diphone)")
+        self._ask(f"(Parameter.set 'Audio_Method 'none) ({voice})")
 
     def _ask(self, commands):
         self.process.stdin.write(f'{commands} (format t "done\\n") (fflush nil)\n')
@@ -191,34 +196,27 @@ class Festival:
                 return
         raise ChildProcessError("festival has ended")
 
-    def __call__(self, text, stretch=1.0, pitch=105):
+    def __call__(self, text, stretch=None, pitch=None):
         plain = text.replace('"', "").replace("\\", "")
-        self._ask(
-            f"(Parameter.set 'Duration_Stretch {stretch:.3f}) (set! int_lr_params '((target_f0_mean {pitch:.0f}) (target_f0_std 14) (model_f0_mean 170) (model_f0_std 34))) "
-            f"(utt.save.wave (utt.synth (Utterance Text \"{plain}\")) \"{self.path}\" 'riff)"
-        )
-        return at_16k(*read(self.path))
-
-
-def festival(items, voice):
-    """Speaks (text, path) items into WAV files with a festival voice, in one process. For tests: no training voice."""
-    lines = ["(Parameter.set 'Audio_Method 'none)", f"({voice})"]
-    for text, path in items:
-        lines.append(f'(utt.save.wave (utt.synth (Utterance Text "{text.replace(chr(34), "")}")) "{path}" \'riff)')
-    with tempfile.NamedTemporaryFile("w", suffix=".scm") as script:
-        script.write("\n".join(lines) + "\n")
-        script.flush()
-        subprocess.run(["festival", "--batch", script.name], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        # Without any a voice keeps its own.
+        settings = f"(Parameter.set 'Duration_Stretch {stretch:.3f})" if stretch else ""
+        if pitch:
+            settings += f" (set! int_lr_params '((target_f0_mean {pitch:.0f}) (target_f0_std 14) (model_f0_mean 170) (model_f0_std 34)))"
+        self._ask(f"{settings} (utt.save.wave (utt.synth (Utterance Text \"{plain}\")) \"{self.path}\" 'riff)")
+        samples = read(self.path)
+        # A sentence that festival stumbles over must not sound like the one before.
+        os.remove(self.path)
+        return at_16k(*samples)
 
 
 _ENGINES = {}
 
 
-def engine(kind):
+def engine(kind, *settings):
     """The engine of that class, made once per process."""
-    if kind not in _ENGINES:
-        _ENGINES[kind] = kind()
-    return _ENGINES[kind]
+    if (kind, settings) not in _ENGINES:
+        _ENGINES[kind, settings] = kind(*settings)
+    return _ENGINES[kind, settings]
 
 
 def random_voice(r):
