@@ -458,7 +458,7 @@ pub(super) fn tile_of<S: Simd, D: Dot>(left: usize) -> (usize, usize) {
     match left {
         12.. if S::ROWS >= 12 => (12, 1),
         8.. if S::ROWS >= 8 => (8, 1),
-        // Words of several numbers are taken apart: with few registers, those of a panel leave no room for six rows' sums.
+        // What is made of words of several numbers takes registers: where these are few, six rows' sums leave none.
         6.. if S::ROWS >= 8 || (S::ROWS >= 6 && D::WORDS_ARE_FLOATS) => (6, 1),
         4.. if S::ROWS >= 12 => (4, 2),
         4.. if S::ROWS >= 4 => (4, 1),
