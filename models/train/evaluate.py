@@ -2,13 +2,19 @@
 
     python evaluate.py stt --model DIR --heldout DIR [--per 20]
     python evaluate.py mt --model DIR --pairs test.tsv
+    python evaluate.py voice --model DIR --pairs test.tsv [--out DIR]
 """
 
 import argparse
 import json
+import os
+import sys
+from pathlib import Path
 
 import numpy as np
 import torch
+
+sys.path.append(str(Path(__file__).parents[1] / "eval"))
 
 NAMES_AND_NUMBERS = [
     ("My name is Walter Simmons.", ["Walter", "Simmons"]), ("Naomi lives in Toronto with Hector.", ["Naomi", "Toronto", "Hector"]), ("The train leaves at 3:30.", ["3:30"]),
@@ -21,8 +27,10 @@ NAMES_AND_NUMBERS = [
 
 
 def load_stt(folder):
-    from transformers import WhisperForConditionalGeneration, WhisperProcessor
+    from transformers import WhisperForConditionalGeneration, WhisperProcessor, logging
 
+    # what it says of every call
+    logging.set_verbosity_error()
     processor = WhisperProcessor.from_pretrained(folder)
     model = WhisperForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
 
@@ -35,15 +43,22 @@ def load_stt(folder):
             out += [t.strip() for t in processor.batch_decode(y, skip_special_tokens=True)]
         return out
 
-    return transcribe
+    @torch.no_grad()
+    def timed(x):
+        """[(start, end)] of the sentences in a window."""
+        features = processor(x, sampling_rate=16000, return_tensors="pt").input_features
+        y = model.generate(features, language="en", task="transcribe", max_new_tokens=80, num_beams=1, return_timestamps=True)
+        return [piece["timestamp"] for piece in processor.tokenizer.decode(y[0], output_offsets=True)["offsets"]]
+
+    return transcribe, timed
 
 
 def stt(a):
     import scoring
     import sounds
-    from voices import read
+    from voices import read, trim
 
-    transcribe = load_stt(a.model)
+    transcribe, timed = load_stt(a.model)
     manifest = [m for m in json.load(open(f"{a.heldout}/manifest.json")) if m["seconds"] < 9.8]
     groups, everything = {}, {True: ([], []), False: ([], [])}
     for m in manifest:
@@ -72,8 +87,17 @@ def stt(a):
     mix = lambda x, tune, db: x + (tune[: len(x)] / level(tune[: len(x)]) * level(x) * 10 ** (-db / 20)).astype(np.float32)
     for db in (15, 8):
         say(f"music below at {db} dB", [mix(x, tunes[i % 10], db) for i, x in enumerate(clean)], ref)
-    two = [(np.concatenate([clean[i], np.zeros(6000, np.float32), clean[i + 1]]), ref[i] + " " + ref[i + 1]) for i in range(0, len(clean) - 1, 2) if len(clean[i]) + len(clean[i + 1]) < 150000]
-    say("two sentences in a window", [x for x, _ in two], [t for _, t in two])
+    close = [trim(x, keep=0) for x in clean]
+    two = [i for i in range(0, len(close) - 1, 2) if len(close[i]) + len(close[i + 1]) < 146000]
+    pair = lambda i: np.pad(np.concatenate([close[i], np.zeros(6000, np.float32), close[i + 1]]), 1600)
+    say("two sentences in a window", [pair(i) for i in two], [ref[i] + " " + ref[i + 1] for i in two])
+    off = []
+    for i in two:
+        first, second = len(close[i]) / 16000, len(close[i + 1]) / 16000
+        wanted, found = [(0.1, 0.1 + first), (0.475 + first, 0.475 + first + second)], timed(pair(i))
+        if len(found) == 2:
+            off += np.abs(np.subtract(found, wanted)).ravel().tolist()
+    print(f"timestamps: {len(off) // 4} of {len(two)} pairs told apart; {100 * np.mean(np.array(off) <= 0.2):.0f} % within 0.2 s, {np.mean(off):.3f} s off in the mean")
     quiet = [np.zeros(48000, np.float32), np.zeros(160000, np.float32)] + [r.normal(0, s, 80000).astype(np.float32) for s in (0.001, 0.003, 0.03, 0.1)]
     for name, audio in (("silence and white noise", quiet), ("music alone", [(0.3 * t / np.abs(t).max()).astype(np.float32) for t in tunes]), ("other sounds", [f(np.random.default_rng(2000 + i)).astype(np.float32) * 0.2 for i in range(4) for f in (sounds.hum, sounds.clicks, sounds.noise)])):
         heard = transcribe(audio)
@@ -112,13 +136,45 @@ def mt(a):
         print(f"{english[i]} | {out[i]} | {spanish[i]}")
 
 
+def voice(a):
+    """The Spanish voice beside its teacher: how far it is from it, and what a recogniser hears of both."""
+    from transformers import VitsModel, VitsTokenizer
+
+    import heldout
+    import scoring
+    import speech
+    from listener import Listener, spoken
+    from teacher import read
+
+    tokenizer, model = VitsTokenizer.from_pretrained(a.model), VitsModel.from_pretrained(a.model, dtype=torch.float32).eval()
+    texts = [t for t in speech.sentences(a.pairs, "es") if len(t) > 20]
+    texts = texts[:: max(1, len(texts) // a.per)][: a.per]
+    listener, far, longer, heard = Listener(), [], [], {"voice": [], "teacher": []}
+    for i, text in enumerate(texts):
+        torch.manual_seed(i)
+        with torch.no_grad():
+            said = {"voice": model(**tokenizer(text, return_tensors="pt")).waveform[0].numpy(), "teacher": read(text)}
+        far.append(scoring.distortion(*(scoring.cepstra(x) for x in said.values())))
+        longer.append(len(said["voice"]) / len(said["teacher"]) - 1)
+        for who, x in said.items():
+            heard[who].append((spoken(text), listener.hear(x)))
+            if i % max(1, len(texts) // 8) == 0:
+                print(f"{who:8}", *heard[who][-1], sep=" | ", flush=True)
+            if a.out:
+                os.makedirs(a.out, exist_ok=True)
+                heldout.write(f"{a.out}/{i:03d}_{who}.wav", x / max(1, np.abs(x).max()))
+    print(f"{len(texts)} sentences: distortion {np.mean(far):.2f} dB, longer by {100 * np.mean(longer):.1f} % ({100 * np.mean(np.abs(longer)):.1f} % off)")
+    print("letter errors: " + ", ".join(f"{who} {100 * scoring.letter_errors(pairs):.1f} %" for who, pairs in heard.items()))
+
+
 if __name__ == "__main__":
     p = argparse.ArgumentParser()
-    p.add_argument("what", choices=["stt", "mt"])
+    p.add_argument("what", choices=["stt", "mt", "voice"])
     p.add_argument("--model", required=True)
     p.add_argument("--heldout")
     p.add_argument("--pairs")
-    p.add_argument("--per", type=int, default=20)
+    p.add_argument("--per", type=int, default=20, help="sentences of a voice")
+    p.add_argument("--out", help="keep what the voice says there")
     p.add_argument("--most", type=int, default=1000)
     p = p.parse_args()
-    {"stt": stt, "mt": mt}[p.what](p)
+    {"stt": stt, "mt": mt, "voice": voice}[p.what](p)

@@ -7,10 +7,11 @@ import torch
 
 def orthogonal(g):
     """The nearest orthogonal matrices to a stack of them, nearly: five Newton-Schulz steps."""
-    x = g.bfloat16()
+    # a CPU is slow at bfloat16
+    x = g.bfloat16() if g.is_cuda else g
     tall = x.size(1) > x.size(2)
     x = x.mT if tall else x
-    x = x / (x.float().norm(dim=(1, 2), keepdim=True) + 1e-7).bfloat16()
+    x = x / (x.float().norm(dim=(1, 2), keepdim=True) + 1e-7).to(x.dtype)
     for _ in range(5):
         a = x @ x.mT
         b = torch.baddbmm(a, a, a, beta=-4.7750, alpha=2.0315)

@@ -1,6 +1,6 @@
 """The spoken corpus: sentences read by random voices, as shards of raw log-mels with an index beside each.
 
-    python speech.py --text train.tsv --out DIR --worker 0 --workers 4
+    python speech.py --text train.tsv --out DIR --worker 0 --workers 4 [--language es]
 
 Runs until its sentences are read `--passes` times. A shard is NAME.npy ([frames, 80], float16) and NAME.json, a list of
 (transcript, voice, frames). Sounds without speech have the transcript null; worker 0 makes `--sounds` of them first.
@@ -22,25 +22,29 @@ import sounds
 import templates
 import voices
 
-READABLE = re.compile(r"[A-Za-z .,;:!?'\"0-9$%-]+")
+# Of Spanish no figures: the readings of English ones alone are known here.
+READABLE = {"en": re.compile(r"[A-Za-z .,;:!?'\"0-9$%-]+"), "es": re.compile(r"[A-Za-zÁÉÍÓÚÜÑáéíóúüñ .,;:!?¿¡'\"-]+")}
 
 
-def sentences(path):
-    """The English column, what the voices can read of it."""
-    seen = set()
+def sentences(path, language="en"):
+    """A column of the pairs, what the voices can read of it."""
+    seen, column = set(), list(READABLE).index(language)
     with open(path) as f:
         for line in f:
-            text = line.rstrip("\n").split("\t")[0].strip()
-            if text not in seen and READABLE.fullmatch(text) and 2 <= len(text) <= 140 and len(text.split()) <= 24:
+            text = line.rstrip("\n").split("\t")[column].strip()
+            if text not in seen and READABLE[language].fullmatch(text) and 2 <= len(text) <= 140 and len(text.split()) <= 24:
                 seen.add(text)
                 yield text
 
 
-def variants(texts, r):
-    """Endless sentences: the corpus in random order, some with other names, mixed with ones made from templates."""
+def variants(texts, r, language):
+    """Endless sentences: the corpus in random order; in English some with other names, mixed with ones made from templates."""
     while True:
         r.shuffle(texts)
         for text in texts:
+            if language != "en":
+                yield text
+                continue
             if r.random() < 0.25:
                 yield templates.pair(r)[0]
             if r.random() < 0.5 and (changed := templates.rename(r, text)):
@@ -61,12 +65,13 @@ def uneven(m):
     return m[low] * (1 - part) + m[low + 1] * part + loud[:, None].astype(np.float32)
 
 
-def utterance(text, r):
+def utterance(text, r, language):
     """A reading: (transcript, voice, log-mels), or None where it does not fit."""
-    words = figures.spoken(text)
+    english = language == "en"
+    words = figures.spoken(text) if english else text
     if words is None:
         return None
-    voice, speak = voices.random_voice(r)
+    voice, speak = (voices.random_voice if english else voices.random_spanish)(r)
     x = voices.trim(speak(words))
     if r.random() < 0.4:
         # another size of head
@@ -82,7 +87,7 @@ def utterance(text, r):
         m = uneven(m)
     if len(m) > 960:
         return None
-    return figures.written(words), voice, m.astype(np.float16)
+    return figures.written(words) if english else words, voice, m.astype(np.float16)
 
 
 def write(path, items):
@@ -97,6 +102,7 @@ def main():
     a = argparse.ArgumentParser()
     a.add_argument("--text", required=True)
     a.add_argument("--out", required=True)
+    a.add_argument("--language", choices=READABLE, default="en")
     a.add_argument("--worker", type=int, default=0)
     a.add_argument("--workers", type=int, default=1)
     a.add_argument("--passes", type=float, default=1)
@@ -108,13 +114,13 @@ def main():
         r = np.random.default_rng(0)
         for k in range(0, a.sounds, 60):
             write(f"{a.out}/sound_{k:05d}", [(None, kind, mel.raw(x).astype(np.float16)) for kind, x in (sounds.sound(r) for _ in range(60))])
-    texts = sorted(sentences(a.text))[a.worker :: a.workers]
+    texts = sorted(sentences(a.text, a.language))[a.worker :: a.workers]
     r = random.Random(a.worker)
     np.random.seed(a.worker)
     todo, start, items, shard, made, failed = int(a.passes * len(texts)), time.time(), [], 0, 0, 0
-    for text in variants(texts, r):
+    for text in variants(texts, r, a.language):
         try:
-            item = utterance(text, r)
+            item = utterance(text, r, a.language)
         except Exception as e:  # an engine that stumbles over a sentence costs that sentence
             failed += 1
             if failed < 5:

@@ -1,8 +1,7 @@
-"""English speech from free synthesisers, in process where they have a library: espeak-ng, flite, RHVoice, SVOX Pico,
-festival.
+"""Speech from free synthesisers, in process where they have a library: espeak-ng, flite, RHVoice, SVOX Pico, festival.
 
-`random_voice` speaks with the voices of the training. Those of `heldout.UNHEARD` are for tests alone. Waveforms are mono
-float32 at 16 kHz.
+`random_voice` speaks English with the voices of the training, `random_spanish` Spanish. Those of `heldout.UNHEARD` are for
+tests alone. Waveforms are mono float32 at 16 kHz.
 """
 
 import ctypes as c
@@ -238,6 +237,16 @@ def random_voice(r):
         return "festival kal", lambda t: engine(Festival)(t, stretch, pitch)
     name, rate, pitch = r.choice(RHVoice.VOICES), r.uniform(0.85, 1.25), r.uniform(0.85, 1.18)
     return f"rhvoice {name}", lambda t: engine(RHVoice)(t, name, rate, pitch)
+
+
+def random_spanish(r):
+    """The same in Spanish."""
+    if r.random() < 0.35:
+        name = r.choice(["es", "es", "es-419"]) + (f"+{r.choice(Espeak.SPEAKERS)}" if r.random() < 0.9 else "")
+        rate, pitch, spread = r.uniform(125, 200), min(99, max(5, r.gauss(50, 15))), r.uniform(30, 75)
+        return f"espeak-ng {name}", lambda t: engine(Espeak)(t, name, rate, pitch, spread)
+    rate, pitch = r.uniform(80, 130), r.uniform(75, 130)
+    return "pico es-ES", lambda t: engine(Pico)(t, "es-ES", rate, pitch)
 
 
 def trim(x, threshold=0.01, keep=480):
