@@ -4,10 +4,10 @@
                       [--weights WHISPER_DIR .. --prompts MANIFEST]
 
 Translation is measured on pairs.tsv: kind, English, Spanish, and what must be in a translation (spaces between, | for either).
-The voice says some of these, and a small recogniser (listener.py), which never heard it, writes that down; so it does with the
-dub of the sample clip. With --data also on DIR/test.tsv, held-out pairs of the corpus. Recognition is measured on a folder that train/heldout.py made.
-With --prompts recognisers of others, openai/whisper-* models in Hugging Face layout, are measured on recordings of people, as
-benches/quality/quality.py does. One of them that knows Spanish also writes down what the voice says of pairs.tsv.
+With --data also on DIR/test.tsv, held-out pairs of the corpus. The voice says some of pairs.tsv, and a small recogniser
+(listener.py), which never heard it, writes that down, and the dub of the sample clip. Recognition is measured on a folder that
+train/heldout.py made. With --prompts recognisers of others, openai/whisper-* models in Hugging Face layout, are measured on
+recordings of people, as benches/quality/quality.py does; one of them that knows Spanish also writes down what the voice says.
 
 What was measured is compared with figures.json, which keeps what was measured last; --write replaces that. Of several compute
 types the first is what the others are compared with: bf16 may be worse by 0.1 point, int8 by 0.5.

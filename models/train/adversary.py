@@ -4,6 +4,8 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+import analysis
+
 
 class Periods(nn.Module):
     """Looks at every p-th sample (HiFi-GAN, Kong 2020)."""
@@ -78,8 +80,6 @@ class Spectra(nn.Module):
 
     def __init__(self):
         super().__init__()
-        import analysis
-
         self.size, self.hop = analysis.FFT, analysis.HOP
         self.register_buffer("filters", torch.from_numpy(analysis.FILTERS))
         for n, _ in self.SIZES:

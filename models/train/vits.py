@@ -4,10 +4,13 @@ Of its latents the first 82 are made to be log-mels, pitch and voicing, standard
 makes what is rough in consonants. So neither half needs the other, and no posterior encoder is trained.
 """
 
+import json
+
 import numpy as np
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from transformers import VitsConfig
 
 from analysis import BANDS, HOP, RATE
 from teacher import LETTERS
@@ -20,8 +23,6 @@ NOISE = 0.667
 
 
 def config():
-    from transformers import VitsConfig
-
     return VitsConfig(
         vocab_size=len(LETTERS), hidden_size=96, num_hidden_layers=3, num_attention_heads=2, ffn_dim=384, ffn_kernel_size=3, window_size=4, flow_size=96,
         prior_encoder_num_flows=4, prior_encoder_num_wavenet_layers=2, posterior_encoder_num_wavenet_layers=1, wavenet_dilation_rate=2, wavenet_kernel_size=5,
@@ -133,8 +134,6 @@ class Readings:
     """What teacher.py wrote."""
 
     def __init__(self, folder):
-        import json
-
         with open(f"{folder}/index.json") as f:
             index = json.load(f)
         self.texts, self.starts = index["texts"], index["starts"]

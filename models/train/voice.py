@@ -25,7 +25,7 @@ from transformers import VitsModel
 from adversary import Discriminators, Spectra
 from around import Every, fast_arithmetic
 from clock import Clock
-from vits import HOP, KNOWN, NOISE, Readings, Voice, config
+from vits import KNOWN, NOISE, Readings, Voice, config
 
 MICRO = Path(__file__).parents[1] / "micro/tts-es"
 # Frames of a piece of sound.
