@@ -134,9 +134,10 @@ def voice(a, compute_type, told, first):
     said = [s.audio for s in tts.synthesize(texts)]
     told["voice, real-time factor on one thread"] = (time.perf_counter() - began) / sum(audio.duration for audio in said)
     told["voice, letter errors in %"] = misheard(zip(texts, said, strict=True))
-    first.extend(said if not first else [])
-    beside = [[scoring.cepstra(sound(audio)) for audio in pair] for pair in zip(first, said, strict=True)]
-    told["voice, distortion beside the first compute type, dB"] = float(np.mean([scoring.distortion(*pair) for pair in beside]))
+    mine = [scoring.cepstra(sound(audio)) for audio in said]
+    far = [scoring.distortion(*pair) for pair in zip(first, mine, strict=True)] if first else [0.0]
+    first.extend(mine if not first else [])
+    told["voice, distortion beside the first compute type, dB"] = float(np.mean(far))
     for folder in a.weights:
         listener = dubcore.Stt(folder, compute_type="f32")
         if "es" in listener.info.from_:

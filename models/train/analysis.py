@@ -2,17 +2,16 @@
 
 import numpy as np
 
-RATE, HOP, FFT, BANDS = 16000, 256, 1024, 80
+from mel import RATE, triangles
+
+HOP, FFT, BANDS = 256, 1024, 80
 
 
 def filters():
     """Triangles on O'Shaughnessy's mel scale that sum to one, [bands, bins]."""
     top = 2595 * np.log10(1 + RATE / 2 / 700)
     edges = 700 * (10 ** (np.linspace(0, top, BANDS + 2) / 2595) - 1)
-    bins = np.linspace(0, RATE / 2, FFT // 2 + 1)
-    rise = (bins - edges[:-2, None]) / np.diff(edges)[:-1, None]
-    fall = (edges[2:, None] - bins) / np.diff(edges)[1:, None]
-    f = np.maximum(0, np.minimum(rise, fall))
+    f = triangles(edges, FFT).T
     return (f / f.sum(1, keepdims=True).clip(1e-9)).astype(np.float32)
 
 

@@ -12,6 +12,13 @@ from safetensors.torch import save_file
 CONTEXT = multiprocessing.get_context("fork")
 
 
+def arguments(parser, minutes):
+    """What is asked of every training: for how long, and on what."""
+    parser.add_argument("--minutes", type=float, default=minutes)
+    parser.add_argument("--end", help="a file with the UNIX time of the end")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+
+
 def start(target, arguments):
     """A process for each tuple of arguments, to be made before the device is touched."""
     processes = [CONTEXT.Process(target=target, args=a, daemon=True) for a in arguments]

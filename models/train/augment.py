@@ -4,6 +4,10 @@ In the log-mel domain: tempo, size of the head (a warp of the bands), equaliser,
 the speech, telephone and other band limits, masks over bands and over time.
 """
 
+import glob
+import json
+
+import numpy as np
 import torch
 
 BANDS = 80
@@ -14,7 +18,22 @@ class Bank:
 
     def __init__(self, frames, device):
         self.data = torch.zeros(frames, BANDS, dtype=torch.float16, device=device)
-        self.used = 0
+        self.used, self.seen = 0, set()
+
+    def fill(self, folder, most=None):
+        """Takes in shards of speech.py that are new in the folder, so many at most: the utterances of each, which are
+        (transcript or None, voice, frames, place)."""
+        new = [f for f in sorted(glob.glob(f"{folder}/*.npy")) if f not in self.seen and not f.endswith(".part.npy")]
+        for file in new[:most]:
+            self.seen.add(file)
+            place = self.add(np.load(file))
+            if place is None:
+                continue
+            index = []
+            for text, voice, frames in json.load(open(file[:-4] + ".json")):
+                index.append((text, voice, frames, place))
+                place += frames
+            yield index
 
     def add(self, mels):
         """The place of the new frames, or None where the bank is full."""

@@ -7,8 +7,6 @@ The first shard of the corpus is kept apart, and its letter errors are told. The
 """
 
 import argparse
-import glob
-import json
 import os
 import random
 import sys
@@ -23,7 +21,7 @@ import torch.nn.functional as F
 sys.path.append(str(Path(__file__).parents[1] / "eval"))
 import listener  # noqa: E402
 import scoring  # noqa: E402
-from around import Every  # noqa: E402
+import around  # noqa: E402
 from augment import Augment, Bank, finish  # noqa: E402
 from clock import Clock  # noqa: E402
 from muon import Mean, Muon  # noqa: E402
@@ -61,20 +59,12 @@ class Corpus:
     """The utterances in the bank: place, frames, text, their letters."""
 
     def __init__(self, folder, bank):
-        self.folder, self.bank, self.seen, self.items, self.apart = folder, bank, set(), [], []
+        self.folder, self.bank, self.items, self.apart = folder, bank, [], []
 
     def refresh(self):
-        for file in sorted(glob.glob(f"{self.folder}/speech_*.npy")):
-            if file in self.seen or file.endswith(".part.npy"):
-                continue
-            self.seen.add(file)
-            place = self.bank.add(np.load(file))
-            items = []
-            for text, _, frames in json.load(open(file[:-4] + ".json")):
-                words = listener.spoken(text)
-                items.append((place, frames, words, [listener.LETTERS.index(ch) + 1 for ch in words]))
-                place += frames
-            # The first shard is small: it is the one kept apart.
+        for index in self.bank.fill(self.folder):
+            items = [(place, frames, words := listener.spoken(text), [listener.LETTERS.index(ch) + 1 for ch in words]) for text, _, frames, place in index if text]
+            # The first shard of speech is small: it is the one kept apart.
             if not self.apart:
                 self.apart = items
             else:
@@ -110,10 +100,8 @@ def main():
     a = argparse.ArgumentParser()
     a.add_argument("--corpus", required=True)
     a.add_argument("--out", required=True)
-    a.add_argument("--resume", help="the checkpoint of an earlier run")
-    a.add_argument("--minutes", type=float, default=40)
-    a.add_argument("--end", help="a file with the UNIX time of the end")
-    a.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    a.add_argument("--from", dest="source", help="the weights of an earlier run")
+    around.arguments(a, minutes=40)
     a.add_argument("--frames", type=int, default=9000, help="in a batch")
     a.add_argument("--bank", type=int, default=15_000_000)
     a.add_argument("--muon", type=float, default=0.01)
@@ -121,24 +109,23 @@ def main():
     a = a.parse_args()
     torch.manual_seed(1)
     r, model = random.Random(1), Listener().to(a.device)
+    if a.source:
+        model.load_state_dict({k: torch.from_numpy(v) for k, v in listener.Listener(a.source).w.items()})
     bank = Bank(a.bank, a.device)
     corpus, augment = Corpus(a.corpus, bank), Augment(bank, a.device)
     matrices = [p for n, p in model.named_parameters() if n.endswith(("wide.weight", "narrow.weight"))]
     others = [p for p in model.parameters() if not any(p is m for m in matrices)]
     muon, adam = Muon(matrices), torch.optim.AdamW(others, a.adam, betas=(0.9, 0.98), weight_decay=0.0)
     mean = Mean(matrices + others, horizon=200)
-    if a.resume:
-        model.load_state_dict(torch.load(a.resume))
     while corpus.refresh() < 1000:
         time.sleep(5)
-    clock, step, losses, look = Clock(a.minutes, a.end), 0, [], Every(240)
+    clock, step, losses, look = Clock(a.minutes, a.end), 0, [], around.Every(240)
     model.train()
 
     def save():
         with mean.applied():
             model.eval()
             print(f"LOOK letter errors {scoring.letter_errors(heard(model, corpus)):.4f}", flush=True)
-            torch.save(model.state_dict(), a.out + ".pt")
             with open(a.out + ".part", "wb") as f:
                 np.savez(f, **{k: v.half().cpu().numpy() for k, v in model.state_dict().items()})
             os.replace(a.out + ".part", a.out)

@@ -12,10 +12,23 @@ import shutil
 
 from safetensors.torch import load_file, save_file
 
+import around
+
 
 def layers(weights, side):
     """How many layers the encoder or the decoder has."""
     return 1 + max(int(k.split(".")[3]) for k in weights if k.startswith(f"model.{side}.layers."))
+
+
+def publish(weights, source, out):
+    """The folder `source` with other weights, and without its card."""
+    os.makedirs(out, exist_ok=True)
+    for name in os.listdir(source):
+        if name not in ("model.safetensors", "README.md"):
+            shutil.copy(f"{source}/{name}", f"{out}/{name}")
+    save_file(around.halves(weights), f"{out}/model.safetensors", metadata={"format": "pt"})
+    for name in os.listdir(out):
+        os.chmod(f"{out}/{name}", 0o644)
 
 
 def main():
@@ -25,10 +38,7 @@ def main():
     a.add_argument("--out", required=True)
     a = a.parse_args()
     weights = load_file(a.weights)
-    os.makedirs(a.out, exist_ok=True)
-    for name in os.listdir(a.source):
-        if name not in ("model.safetensors", "README.md"):
-            shutil.copy(f"{a.source}/{name}", f"{a.out}/{name}")
+    publish(weights, a.source, a.out)
     config = json.load(open(f"{a.out}/config.json"))
     config |= {"encoder_layers": layers(weights, "encoder"), "num_hidden_layers": layers(weights, "encoder"), "decoder_layers": layers(weights, "decoder")}
     json.dump(config, open(f"{a.out}/config.json", "w"), indent=1)
@@ -36,9 +46,6 @@ def main():
         generation = json.load(open(f"{a.out}/generation_config.json"))
         generation["alignment_heads"] = [[config["decoder_layers"] - 1, h] for h in range(config["decoder_attention_heads"])]
         json.dump(generation, open(f"{a.out}/generation_config.json", "w"), indent=1)
-    save_file({k: v.half().contiguous() for k, v in weights.items()}, f"{a.out}/model.safetensors", metadata={"format": "pt"})
-    for name in os.listdir(a.out):
-        os.chmod(f"{a.out}/{name}", 0o644)
     print(f"{sum(v.numel() for v in weights.values()) / 1e6:.2f} M numbers, {os.path.getsize(a.out + '/model.safetensors') / 1e6:.1f} MB")
 
 

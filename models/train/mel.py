@@ -13,13 +13,18 @@ def _hertz(mel):
     return np.where(mel < 15, mel * 200 / 3, 1000 * np.exp((mel - 15) * np.log(6.4) / 27))
 
 
+def triangles(edges, fft):
+    """From each edge in hertz over the next, where it is one, to the one after, [bins, bands]."""
+    bins = np.linspace(0, RATE / 2, fft // 2 + 1)[:, None]
+    rise = (bins - edges[:-2]) / np.diff(edges)[:-1]
+    fall = (edges[2:] - bins) / np.diff(edges)[1:]
+    return np.maximum(0, np.minimum(rise, fall))
+
+
 def filters():
     """Triangles of unit area, [bins, bands]."""
     edges = _hertz(np.linspace(_slaney(np.array(0.0)), _slaney(np.array(RATE / 2)), BANDS + 2))
-    bins = np.linspace(0, RATE / 2, FFT // 2 + 1)[:, None]
-    rise = (bins - edges[:-2]) / np.diff(edges)[:-1]
-    fall = (edges[2:] - bins) / np.diff(edges)[1:]
-    return (np.maximum(0, np.minimum(rise, fall)) * 2 / (edges[2:] - edges[:-2])).astype(np.float32)
+    return (triangles(edges, FFT) * 2 / (edges[2:] - edges[:-2])).astype(np.float32)
 
 
 FILTERS = filters()

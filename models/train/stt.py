@@ -7,7 +7,6 @@ float16 under the names of transformers.
 """
 
 import argparse
-import glob
 import json
 import os
 import queue
@@ -36,9 +35,7 @@ def arguments():
     a.add_argument("--head", help="the character head's weights, from an earlier training")
     a.add_argument("--out", required=True)
     a.add_argument("--monitor", help="held-out speech, .npz")
-    a.add_argument("--minutes", type=float, default=12)
-    a.add_argument("--end", help="a file with the UNIX time of the end")
-    a.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    around.arguments(a, minutes=12)
     a.add_argument("--layers", type=int, default=6)
     a.add_argument("--seconds", type=float, default=1500, help="of sound in a batch")
     a.add_argument("--wait", type=int, default=4000, help="utterances to begin with")
@@ -57,25 +54,12 @@ class Corpus:
     """Moves new shards into the bank and tells the composers."""
 
     def __init__(self, folder, bank, news):
-        self.folder, self.bank, self.news, self.seen, self.utterances, self.quiet = folder, bank, news, set(), 0, []
+        self.folder, self.bank, self.news, self.utterances, self.quiet = folder, bank, news, 0, []
 
     def refresh(self, most=40):
-        for file in sorted(glob.glob(f"{self.folder}/*.npy")):
-            if file in self.seen or file.endswith(".part.npy") or most == 0:
-                continue
-            self.seen.add(file)
-            most -= 1
-            mels = np.load(file)
-            place = self.bank.add(mels)
-            if place is None:
-                continue
-            index = []
-            for text, voice, frames in json.load(open(file[:-4] + ".json")):
-                index.append((text, voice, frames, place))
-                if text is None:
-                    self.quiet.append((place, frames))
-                place += frames
-                self.utterances += text is not None
+        for index in self.bank.fill(self.folder, most):
+            self.quiet += [(place, frames) for text, _, frames, place in index if text is None]
+            self.utterances += sum(text is not None for text, _, _, _ in index)
             for n in self.news:
                 n.put(("add", index))
         return self.utterances

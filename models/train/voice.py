@@ -13,18 +13,18 @@ joint goes on from the weights of ../micro/tts-es.
 import argparse
 import json
 import os
-import shutil
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from transformers import VitsModel
 
+import around
 from adversary import Discriminators, Spectra
-from around import Every, fast_arithmetic
 from clock import Clock
+from export import publish
+from muon import Mean
 from vits import KNOWN, NOISE, Readings, Voice, config
 
 MICRO = Path(__file__).parents[1] / "micro/tts-es"
@@ -54,13 +54,13 @@ class Trainer:
             (adam(parameters, rate, first), rate)
             for parameters, rate, first in zip((align, self.voice.vocoder.parameters(), self.discriminators.parameters()), rates, (0.9, 0.8, 0.8), strict=True)
         ]
-        self.mean = {k: v.detach().clone() for k, v in self.voice.state_dict().items()}
+        self.mean = Mean(self.voice.parameters(), horizon=300)
 
     def pieces(self, readings, batch, latents, r):
         """Latents and the teacher's sound: [pieces, 96, 32] and [pieces, samples]."""
-        inputs, sounds, count = [], [], len(batch["lengths"])
+        long, inputs, sounds = [row for row, n in enumerate(batch["lengths"]) if n >= PIECE], [], []
         for k in range(self.a.pieces):
-            row = k % count
+            row = long[k % len(long)]
             at = int(r.integers(0, max(1, batch["lengths"][row] - PIECE)))
             inputs.append(latents[row, :, at : at + PIECE])
             sounds.append(readings.samples(batch["starts"][row] + at, PIECE))
@@ -107,8 +107,7 @@ class Trainer:
             truth = batch["latents"].transpose(1, 2)
             latents = torch.cat([truth + 0.03 * torch.randn_like(truth), NOISE * torch.randn(len(truth), self.voice.free, truth.size(2), device=a.device)], 1)
         if stage != "acoustic":
-            long = [i for i, n in enumerate(batch["lengths"]) if n >= PIECE]
-            inputs, real = self.pieces(readings, batch | {k: [batch[k][i] for i in long] for k in ("lengths", "starts")}, latents[long], r)
+            inputs, real = self.pieces(readings, batch, latents, r)
             adversary = stage == "joint" or done > 0.2
             if adversary and not self.adversary:
                 self.upright(inputs, real)
@@ -120,40 +119,30 @@ class Trainer:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.voice.acoustic(), 1 if stage == "acoustic" else 10)
         torch.nn.utils.clip_grad_norm_(self.voice.vocoder.parameters(), 50)
-        for (optimiser, _), trained in zip(self.optimisers, (stage != "vocoder", stage != "acoustic"), strict=False):
-            if trained:
-                optimiser.step()
-        keep = min(a.keep, (1 + step) / (10 + step))
-        for k, v in self.voice.state_dict().items():
-            self.mean[k].lerp_(v.detach(), 1 - keep) if v.dtype.is_floating_point else self.mean[k].copy_(v)
+        # A half without gradients stays as it is.
+        for optimiser, _ in self.optimisers[:2]:
+            optimiser.step()
+        self.mean.update()
         return told
 
     def save(self):
-        torch.save({"voice": self.mean, "discriminators": self.discriminators.state_dict()}, self.a.out + ".part")
-        os.replace(self.a.out + ".part", self.a.out)
-        if self.a.export:
-            self.export(self.a.export)
+        with self.mean.applied():
+            torch.save({"voice": self.voice.state_dict(), "discriminators": self.discriminators.state_dict()}, self.a.out + ".part")
+            os.replace(self.a.out + ".part", self.a.out)
+            if self.a.export:
+                self.export(self.a.export)
 
     @torch.no_grad()
     def export(self, folder):
         """The folder of ../micro/tts-es with other weights, under the names that facebook/mms-tts has."""
-        os.makedirs(folder, exist_ok=True)
-        for name in os.listdir(MICRO):
-            if name not in ("model.safetensors", "README.md"):
-                shutil.copy(MICRO / name, f"{folder}/{name}")
+        # Both halves are its own layers.
         state = self.vits.state_dict()
-        names = {"text": "text_encoder", "flow": "flow", "durations": "duration_predictor", "vocoder": "decoder"}
-        for k, v in self.mean.items():
-            half, rest = k.split(".", 1)
-            if half in names:
-                assert state[f"{names[half]}.{rest}"].shape == v.shape
-                state[f"{names[half]}.{rest}"] = v
         for k, v in state.items():
             # never run; alike numbers cost nothing in an archive
             if k.startswith("posterior_encoder"):
                 state[k] = torch.full_like(v, 1e-3 if v.dim() == 3 else 0)
         old = lambda k: k.replace(".parametrizations.weight.original0", ".weight_g").replace(".parametrizations.weight.original1", ".weight_v")
-        save_file({old(k): v.half().cpu().contiguous().clone() for k, v in state.items()}, f"{folder}/model.safetensors", metadata={"format": "pt"})
+        publish({old(k): v for k, v in state.items()}, MICRO, folder)
 
 
 @torch.no_grad()
@@ -186,17 +175,14 @@ def main():
     p.add_argument("--from", dest="source", help="what an earlier stage wrote")
     p.add_argument("--out", required=True)
     p.add_argument("--export", help="a folder for the voice in Hugging Face layout")
-    p.add_argument("--minutes", type=float, default=60)
-    p.add_argument("--end", help="a file with the UNIX time of the end")
-    p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    around.arguments(p, minutes=60)
     p.add_argument("--sentences", type=int, default=16, help="in a step")
     p.add_argument("--pieces", type=int, default=16, help="of half a second, in a step")
-    p.add_argument("--keep", type=float, default=0.997, help="of the running mean in a step")
     a = p.parse_args()
     torch.manual_seed(3)
-    fast_arithmetic()
+    around.fast_arithmetic()
     r, readings = np.random.default_rng(3), Readings(a.readings)
-    trainer, clock, save, told, step, mark = Trainer(a), Clock(a.minutes, a.end), Every(300), [], 0, time.time()
+    trainer, clock, save, told, step, mark = Trainer(a), Clock(a.minutes, a.end), around.Every(300), [], 0, time.time()
     trainer.voice.train()
     for some in readings.batches(a.sentences, r):
         done = clock.progress()

@@ -218,13 +218,17 @@ def engine(kind, *settings):
     return _ENGINES[kind, settings]
 
 
+def _random_espeak(r, accents):
+    name = r.choice(accents) + (f"+{r.choice(Espeak.SPEAKERS)}" if r.random() < 0.9 else "")
+    rate, pitch, spread = r.uniform(125, 200), min(99, max(5, r.gauss(50, 15))), r.uniform(30, 75)
+    return f"espeak-ng {name}", lambda t: engine(Espeak)(t, name, rate, pitch, spread)
+
+
 def random_voice(r):
     """A voice of the training with its settings: its name and a function from text to waveform."""
     u = r.random()
     if u < 0.23:
-        name = r.choice(Espeak.ACCENTS) + (f"+{r.choice(Espeak.SPEAKERS)}" if r.random() < 0.9 else "")
-        rate, pitch, spread = r.uniform(125, 200), min(99, max(5, r.gauss(50, 15))), r.uniform(30, 75)
-        return f"espeak-ng {name}", lambda t: engine(Espeak)(t, name, rate, pitch, spread)
+        return _random_espeak(r, Espeak.ACCENTS)
     if u < 0.50:
         name = r.choice(["slt", "slt", "rms", "rms", "awb", "awb", "kal16"])
         stretch, pitch = r.uniform(0.82, 1.25), Flite.PITCH[name] * r.uniform(0.85, 1.18)
@@ -242,9 +246,7 @@ def random_voice(r):
 def random_spanish(r):
     """The same in Spanish."""
     if r.random() < 0.35:
-        name = r.choice(["es", "es", "es-419"]) + (f"+{r.choice(Espeak.SPEAKERS)}" if r.random() < 0.9 else "")
-        rate, pitch, spread = r.uniform(125, 200), min(99, max(5, r.gauss(50, 15))), r.uniform(30, 75)
-        return f"espeak-ng {name}", lambda t: engine(Espeak)(t, name, rate, pitch, spread)
+        return _random_espeak(r, ["es", "es", "es-419"])
     rate, pitch = r.uniform(80, 130), r.uniform(75, 130)
     return "pico es-ES", lambda t: engine(Pico)(t, "es-ES", rate, pitch)
 
