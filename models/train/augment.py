@@ -1,7 +1,7 @@
 """Windows of speech as the recogniser hears them, made on the training device from the bank of raw log-mels.
 
-In the log-mel domain: tempo, size of the head (a warp of the bands), equaliser, reverberation, coloured noise, music below
-the speech, telephone and other band limits, masks over bands and over time.
+In the log-mel domain: tempo, size of the head (a warp of the bands), voices that nobody has, equaliser, reverberation, coloured
+noise, music below the speech, telephone and other band limits, masks over bands and over time.
 """
 
 import glob
@@ -55,6 +55,14 @@ def _curves(device):
     return out.to(device)
 
 
+def _cosines(device, count=24):
+    """The first of the cosines that cepstra are made of, [80, count]."""
+    n = (torch.arange(BANDS) + 0.5)[:, None]
+    out = (torch.pi / BANDS * n * torch.arange(count)).cos() * (2 / BANDS) ** 0.5
+    out[:, 0] /= 2**0.5
+    return out.to(device)
+
+
 def finish(m):
     """What the model reads, from log-mels [rows, frames, 80]: eight powers of ten below the loudest, scaled."""
     return (torch.maximum(m, m.amax((1, 2), keepdim=True) - 8) + 4) / 4
@@ -62,7 +70,7 @@ def finish(m):
 
 class Augment:
     def __init__(self, bank, device):
-        self.bank, self.device, self.curves = bank, device, _curves(device)
+        self.bank, self.device, self.curves, self.cosines = bank, device, _curves(device), _cosines(device)
         self.bands = torch.arange(BANDS, device=device)
 
     def _uniform(self, low, high, *shape):
@@ -99,6 +107,19 @@ class Augment:
         low = low[:, None].expand(-1, m.size(1), -1)
         return m.gather(2, low) * (1 - part) + m.gather(2, low + 1) * part
 
+    def estrange(self, m, voiced, strength):
+        """The voice of a window becomes one that nobody has: a random matrix, near one, over the cepstra's distance from their mean."""
+        b, count = len(m), self.cosines.size(1)
+        order = torch.arange(count, device=self.device)
+        near = (-(order[:, None] - order[None]).abs() / 4).exp()
+        near = near / near.square().sum(1, keepdim=True).sqrt()
+        amount = self._chance(0.6 * strength, b) * self._uniform(0, 0.42, b)
+        change = torch.randn(b, count, count, device=self.device) * near * amount[:, None, None]
+        m = torch.where(voiced, torch.maximum(m, m.amax((1, 2), keepdim=True) - 8), m)
+        loud = voiced & (m.mean(2, keepdim=True) > torch.where(voiced, m, 0).sum((1, 2), keepdim=True) / voiced.sum((1, 2), keepdim=True).clamp(min=1))
+        mean = torch.where(loud, m, 0).sum(1, keepdim=True) / loud.sum(1, keepdim=True).clamp(min=1)
+        return torch.where(voiced, m + (m - mean) @ self.cosines @ change.transpose(1, 2) @ self.cosines.T, m)
+
     def reverberate(self, p, strength):
         """Energy smeared forward in time, in some rows."""
         on = self._chance(0.3 * strength, len(p)).nonzero()[:, 0]
@@ -118,6 +139,7 @@ class Augment:
         speech in powers of ten; silent: rows without speech; ends: the frame after which a padded window is empty."""
         m = self.warp(self.place(rows, frames, spans), strength)
         voiced = m > -9.99
+        m = self.estrange(m, voiced, strength)
         tilt = self._chance(0.5, rows)[:, None] * (self._uniform(-0.6, 0.6, rows, 4) @ self.curves)
         p = torch.where(voiced, 10 ** (m + tilt[:, None]), torch.zeros_like(m))
         p = self.reverberate(p, strength)

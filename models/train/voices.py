@@ -9,7 +9,7 @@ import os
 import subprocess
 import tempfile
 import wave
-from math import gcd
+from math import exp, gcd
 
 import numpy as np
 from scipy.signal import resample_poly
@@ -185,7 +185,7 @@ class Festival:
     def __init__(self, voice="voice_kal_diphone"):
         self.path = _scratch(f"festival-{voice}")
         self.process = subprocess.Popen(["festival", "--pipe"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        self._ask(f"(Parameter.set 'Audio_Method 'none) ({voice})")
+        self._ask(f"(Parameter.set 'Audio_Method 'none) (require 'f2bdurtreeZ) ({voice})")
 
     def _ask(self, commands):
         self.process.stdin.write(f'{commands} (format t "done\\n") (fflush nil)\n')
@@ -195,12 +195,25 @@ class Festival:
                 return
         raise ChildProcessError("festival has ended")
 
-    def __call__(self, text, stretch=None, pitch=None):
+    def timing(self, r):
+        """Settings for a timing that no voice has: kal's usual length of every phone times a factor of its own, spread by a
+        tree of kal's or of the radio speaker f2b; vowels without stress reduced or not."""
+        tree, reduced = r.choice(["kal", "f2b"]), r.choice(["postlex_vowel_reduce_cart_data", "nil"])
+        spread = r.uniform(0, 0.35)
+        factors = " ".join(f"{exp(r.gauss(0, spread)):.2f}" for _ in range(80))
+        return (
+            f"(set! factors '({factors})) (set! duration_cart_tree {tree}_duration_cart_tree) (set! postlex_vowel_reduce_cart_tree {reduced})"
+            " (set! duration_ph_info (mapcar (lambda (phone) (set! factors (cdr factors))"
+            " (list (car phone) (* (car factors) (cadr phone)) (* (car factors) (caddr phone)))) kal_durs))"
+        )
+
+    def __call__(self, text, stretch=None, pitch=None, spread=14, settings=""):
         plain = text.replace('"', "").replace("\\", "")
         # Without any a voice keeps its own.
-        settings = f"(Parameter.set 'Duration_Stretch {stretch:.3f})" if stretch else ""
+        if stretch:
+            settings += f" (Parameter.set 'Duration_Stretch {stretch:.3f})"
         if pitch:
-            settings += f" (set! int_lr_params '((target_f0_mean {pitch:.0f}) (target_f0_std 14) (model_f0_mean 170) (model_f0_std 34)))"
+            settings += f" (set! int_lr_params '((target_f0_mean {pitch:.0f}) (target_f0_std {spread:.0f}) (model_f0_mean 170) (model_f0_std 34)))"
         self._ask(f"{settings} (utt.save.wave (utt.synth (Utterance Text \"{plain}\")) \"{self.path}\" 'riff)")
         samples = read(self.path)
         # A sentence that festival stumbles over must not sound like the one before.
@@ -227,18 +240,18 @@ def _random_espeak(r, accents):
 def random_voice(r):
     """A voice of the training with its settings: its name and a function from text to waveform."""
     u = r.random()
-    if u < 0.23:
+    if u < 0.21:
         return _random_espeak(r, Espeak.ACCENTS)
-    if u < 0.50:
+    if u < 0.45:
         name = r.choice(["slt", "slt", "rms", "rms", "awb", "awb", "kal16"])
         stretch, pitch = r.uniform(0.82, 1.25), Flite.PITCH[name] * r.uniform(0.85, 1.18)
         return f"flite {name}", lambda t: engine(Flite)(t, name, stretch, pitch)
-    if u < 0.68:
+    if u < 0.61:
         name, rate, pitch = r.choice(["en-US", "en-GB"]), r.uniform(80, 128), r.uniform(78, 125)
         return f"pico {name}", lambda t: engine(Pico)(t, name, rate, pitch)
-    if u < 0.84:
-        stretch, pitch = r.uniform(0.8, 1.25), 105 * r.uniform(0.8, 1.3)
-        return "festival kal", lambda t: engine(Festival)(t, stretch, pitch)
+    if u < 0.85:
+        stretch, pitch, spread = r.uniform(0.8, 1.25), 105 * r.uniform(0.8, 1.3), r.uniform(5, 30)
+        return "festival kal", lambda t: engine(Festival)(t, stretch, pitch, spread, engine(Festival).timing(r))
     name, rate, pitch = r.choice(RHVoice.VOICES), r.uniform(0.85, 1.25), r.uniform(0.85, 1.18)
     return f"rhvoice {name}", lambda t: engine(RHVoice)(t, name, rate, pitch)
 
