@@ -55,7 +55,7 @@ def _curves(device):
     return out.to(device)
 
 
-def _cosines(device, count=24):
+def _cosines(device, count):
     """The first of the cosines that cepstra are made of, [80, count]."""
     n = (torch.arange(BANDS) + 0.5)[:, None]
     out = (torch.pi / BANDS * n * torch.arange(count)).cos() * (2 / BANDS) ** 0.5
@@ -69,9 +69,15 @@ def finish(m):
 
 
 class Augment:
+    # How far each cepstrum jumps at most, near enough: as those of one diphone voice lie from another's, sound for sound.
+    JUMPS = (5.2, 2.4, 1.9, 1.5, 1.3, 1.1, 1.0, 1.0) + (0.85,) * 16
+
     def __init__(self, bank, device):
-        self.bank, self.device, self.curves, self.cosines = bank, device, _curves(device), _cosines(device)
-        self.bands = torch.arange(BANDS, device=device)
+        self.bank, self.device, self.curves, self.cosines = bank, device, _curves(device), _cosines(device, len(self.JUMPS))
+        self.bands, self.jump = torch.arange(BANDS, device=device), torch.tensor(self.JUMPS, device=device)
+        order = torch.arange(len(self.JUMPS), device=device)
+        near = (-(order[:, None] - order[None]).abs() / 4).exp()
+        self.near = near / near.square().sum(1, keepdim=True).sqrt()
 
     def _uniform(self, low, high, *shape):
         return torch.rand(*shape, device=self.device) * (high - low) + low
@@ -108,17 +114,21 @@ class Augment:
         return m.gather(2, low) * (1 - part) + m.gather(2, low + 1) * part
 
     def estrange(self, m, voiced, strength):
-        """The voice of a window becomes one that nobody has: a random matrix, near one, over the cepstra's distance from their mean."""
-        b, count = len(m), self.cosines.size(1)
-        order = torch.arange(count, device=self.device)
-        near = (-(order[:, None] - order[None]).abs() / 4).exp()
-        near = near / near.square().sum(1, keepdim=True).sqrt()
-        amount = self._chance(0.6 * strength, b) * self._uniform(0, 0.42, b)
-        change = torch.randn(b, count, count, device=self.device) * near * amount[:, None, None]
+        """The voice of a window becomes one that nobody has. Its cepstra's distance from their mean goes through a random matrix
+        near one; and every tenth of a second or so they jump, as where pieces of recordings are joined."""
+        b, frames, count = len(m), m.size(1), self.cosines.size(1)
         m = torch.where(voiced, torch.maximum(m, m.amax((1, 2), keepdim=True) - 8), m)
-        loud = voiced & (m.mean(2, keepdim=True) > torch.where(voiced, m, 0).sum((1, 2), keepdim=True) / voiced.sum((1, 2), keepdim=True).clamp(min=1))
+        loudness, some = m.mean(2, keepdim=True), voiced.any(2, keepdim=True)
+        loud = some & (loudness > torch.where(some, loudness, 0).sum(1, keepdim=True) / some.sum(1, keepdim=True).clamp(min=1))
         mean = torch.where(loud, m, 0).sum(1, keepdim=True) / loud.sum(1, keepdim=True).clamp(min=1)
-        return torch.where(voiced, m + (m - mean) @ self.cosines @ change.transpose(1, 2) @ self.cosines.T, m)
+        amount = self._chance(0.6 * strength, b) * self._uniform(0, 0.42, b)
+        change = torch.randn(b, count, count, device=self.device) * self.near * amount[:, None, None]
+        moved = (m - mean) @ self.cosines @ change.transpose(1, 2)
+        amount = self._chance(0.6 * strength, b) * self._uniform(0, 1.1, b)
+        piece = (torch.rand(b, frames, device=self.device) < 1 / self._uniform(5, 20, b, 1)).cumsum(1)
+        jumps = torch.randn(b, int(piece.max()) + 1, count, device=self.device) * self.jump * amount[:, None, None]
+        moved = moved + jumps.gather(1, piece[..., None].expand(-1, -1, count))
+        return torch.where(voiced, m + moved @ self.cosines.T, m)
 
     def reverberate(self, p, strength):
         """Energy smeared forward in time, in some rows."""

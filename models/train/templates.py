@@ -138,6 +138,8 @@ I bought {small} tickets for {name}.|Compré {small} entradas para {name}.
 We have {n} minutes before the show.|Tenemos {n} minutos antes del espectáculo.
 Add {small} cups of water and wait {n} minutes.|Añade {small} tazas de agua y espera {n} minutos.
 Cook it for {n} minutes.|Cocínalo durante {n} minutos.
+Wait for {n} {unit}.|Espera {n} {unit'}.
+Leave it there for {n} {unit}.|Déjalo ahí {n} {unit'}.
 I have {few} brothers and {few2} sisters.|Tengo {few} hermanos y {few2} hermanas.
 {name} has {few} {plural} and {few2} {plural}.|{name} tiene {few} {plural'} y {few2} {plural'}.
 Only {few} {plural} are left.|Solo quedan {few} {plural'}.
