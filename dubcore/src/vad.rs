@@ -1,20 +1,17 @@
-//! Where somebody speaks: a small neural detector over 32 ms frames (Silero VAD v5, which music, hum and hiss do not
+//! Where somebody speaks: a small neural detector over 32 ms frames (Silero VAD 6.2, which music, hum and hiss do not
 //! mislead) and the rules that make spans of its probabilities. Spans come out while samples go in, and do not depend on
 //! how the samples were cut.
 
 use std::time::Duration;
 
-use rustvani_vad::SileroVad;
-
 use crate::audio::{Audio, Span, samples_to_time, time_to_samples};
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::nn::silero::{FRAME, Silero, State};
 use crate::runtime::Job;
 use crate::team::Team;
 
 /// The one rate the detector hears, in Hz.
 pub(crate) const RATE: u32 = 16_000;
-/// Samples per probability.
-const FRAME: usize = rustvani_vad::SAMPLES_PER_WINDOW;
 /// Frames on either side that a cut looks at: the gap inside a plosive is shorter than this window, a pause is not.
 const CUT_REACH: usize = 2;
 /// A level this much lower makes a place as good for a cut as being no speech at all, in dB: in a pause between two
@@ -23,12 +20,8 @@ const CUT_LEVEL: f32 = 40.0;
 /// What is as quiet as this counts as silence, in dB.
 const SILENCE: f32 = -60.0;
 
-/// Frames that one detector hears of long sound, and those before them: after so many the state of a detector no longer
-/// depends on how it began.
-const PIECE: usize = 2_000;
-const RUN_UP: usize = 128;
 /// Frames between two looks at the job: some 10 ms.
-const CHECKED: usize = 128;
+const CHECKED: usize = 1_000;
 
 /// How spans are made of probabilities.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,48 +53,30 @@ impl Default for VadOptions {
     }
 }
 
-/// The speech in `audio` (any rate), in order, not overlapping, no span longer than `max_len`. Long sound is heard by all
-/// threads: minutes each, by a detector that begins some seconds before them, after which it hears what one hears that heard
-/// all before.
+/// The speech in `audio` (any rate), in order, not overlapping, no span longer than `max_len`. Several threads listen.
 ///
 /// # Errors
-/// `Internal` if the sound cannot be resampled or the detector fails; those of [`Job::check`].
+/// `Internal` if the sound cannot be resampled; those of [`Vad::new`] and of [`Job::check`].
 pub(crate) fn speech_spans(audio: &Audio, max_len: Duration, opts: &VadOptions, job: &Job) -> Result<Vec<Span>> {
     let resampled = audio.resample(RATE)?;
-    let samples = resampled.samples();
-    let frames = samples.len().div_ceil(FRAME);
-    let pieces: Vec<Result<Vec<Heard>>> = Team::new(0).map(frames.div_ceil(PIECE), |i| {
-        let (from, to) = (i * PIECE, ((i + 1) * PIECE).min(frames));
-        let mut detector = SileroVad::new().map_err(fault)?;
-        let mut heard = Vec::with_capacity(to - from);
-        for at in from.saturating_sub(RUN_UP)..to {
-            if at % CHECKED == 0 {
-                job.check()?;
-            }
-            let part = &samples[at * FRAME..samples.len().min((at + 1) * FRAME)];
-            let mut frame = [0.0; FRAME];
-            frame[..part.len()].copy_from_slice(part);
-            let found = Heard::of(&mut detector, &frame)?;
-            if at >= from {
-                heard.push(found);
-            }
-        }
-        Ok(heard)
-    });
-    let (mut rules, mut found) = (Spans::new(&VadOptions { max_len, ..opts.clone() }), Vec::new());
-    for heard in pieces {
-        heard?.into_iter().for_each(|heard| rules.push(heard, &mut found));
+    let mut vad = Vad { team: Team::new(0), ..Vad::new(&VadOptions { max_len, ..opts.clone() })? };
+    let mut found = Vec::new();
+    for part in resampled.samples().chunks(CHECKED * FRAME) {
+        job.check()?;
+        vad.team.refresh();
+        found.extend(vad.push(part));
     }
-    rules.flush(&mut found);
-    found.iter_mut().for_each(|(_, to)| *to = (*to).min(samples.len() as u64));
+    found.extend(vad.flush());
     // Resampling rounds the length to the nearest sample of the other rate.
     let end = audio.duration();
-    Ok(spans(found).into_iter().map(|s| Span::new(s.start.min(end), s.end.min(end))).collect())
+    Ok(found.into_iter().map(|s| Span::new(s.start.min(end), s.end.min(end))).collect())
 }
 
 /// A streaming detector.
 pub(crate) struct Vad {
-    detector: SileroVad,
+    network: &'static Silero,
+    team: Team,
+    state: State,
     /// Samples that were not heard yet.
     rest: Vec<f32>,
     /// Samples received.
@@ -113,47 +88,40 @@ impl Vad {
     /// A detector that has heard nothing.
     ///
     /// # Errors
-    /// `Internal` if the weights that come with the detector are not what it expects.
+    /// `InvalidArgument` where `DUBCORE_CPU_ISA` names what the processor has not.
     pub(crate) fn new(opts: &VadOptions) -> Result<Self> {
-        let detector = SileroVad::new().map_err(fault)?;
-        Ok(Self { detector, rest: Vec::new(), received: 0, spans: Spans::new(opts) })
+        let (network, team, state) = (Silero::get()?, Team::alone(), State::default());
+        Ok(Self { network, team, state, rest: Vec::new(), received: 0, spans: Spans::new(opts) })
     }
 
     /// Hears `samples` (16 kHz mono, following the last ones) and returns the spans that have become certain.
-    ///
-    /// # Errors
-    /// As for [`Vad::new`].
-    pub(crate) fn push(&mut self, samples: &[f32]) -> Result<Vec<Span>> {
+    pub(crate) fn push(&mut self, samples: &[f32]) -> Vec<Span> {
         self.received += samples.len() as u64;
         self.rest.extend_from_slice(samples);
         let mut out = Vec::new();
-        self.hear(&mut out)?;
-        Ok(spans(out))
+        let whole = self.rest.len() - self.rest.len() % FRAME;
+        self.hear(whole, &mut out);
+        spans(out)
     }
 
     /// Ends the sound and returns what is left. The detector then hears a new sound, from time zero.
-    ///
-    /// # Errors
-    /// As for [`Vad::new`].
-    pub(crate) fn flush(&mut self) -> Result<Vec<Span>> {
+    pub(crate) fn flush(&mut self) -> Vec<Span> {
         let mut out = Vec::new();
-        self.rest.resize(self.rest.len().next_multiple_of(FRAME), 0.0);
-        self.hear(&mut out)?;
+        self.hear(self.rest.len(), &mut out);
         self.spans.flush(&mut out);
         let end = std::mem::take(&mut self.received);
         out.iter_mut().for_each(|(_, to)| *to = (*to).min(end));
-        self.detector.reset_state();
-        Ok(spans(out))
+        self.state = State::default();
+        spans(out)
     }
 
-    /// Hears the whole frames there are.
-    fn hear(&mut self, out: &mut Vec<(u64, u64)>) -> Result<()> {
-        let whole = self.rest.len() - self.rest.len() % FRAME;
-        for frame in self.rest[..whole].as_chunks().0 {
-            self.spans.push(Heard::of(&mut self.detector, frame)?, out);
+    /// Hears the first so many samples of what is left.
+    fn hear(&mut self, samples: usize, out: &mut Vec<(u64, u64)>) {
+        let probs = self.network.hear(&self.team, &mut self.state, &self.rest[..samples]);
+        for (frame, prob) in self.rest[..samples].chunks(FRAME).zip(probs) {
+            self.spans.push(Heard { prob, level: level(frame) }, out);
         }
-        self.rest.drain(..whole);
-        Ok(())
+        self.rest.drain(..samples);
     }
 
     /// Before this time no further span will begin: sound that ended here is no longer needed.
@@ -166,8 +134,10 @@ fn spans(samples: Vec<(u64, u64)>) -> Vec<Span> {
     samples.into_iter().filter(|(from, to)| from < to).map(|(from, to)| Span::from_samples(from, to, RATE)).collect()
 }
 
-fn fault(message: String) -> Error {
-    Error::internal(format!("the speech detector failed: {message}"))
+/// How loud a frame is, in dB; full scale is 0.
+fn level(frame: &[f32]) -> f32 {
+    let power = frame.iter().map(|s| s * s).sum::<f32>() / FRAME as f32;
+    (10.0 * power.log10()).max(SILENCE)
 }
 
 /// A frame as it was heard.
@@ -180,15 +150,6 @@ struct Heard {
 }
 
 impl Heard {
-    /// The next frame of what `detector` hears.
-    fn of(detector: &mut SileroVad, frame: &[f32; FRAME]) -> Result<Self> {
-        // Decoded sound may overshoot a little; the conversion saturates.
-        let bytes: Vec<u8> = frame.iter().flat_map(|s| ((s * 32_767.0) as i16).to_le_bytes()).collect();
-        let prob = detector.infer(&bytes).map_err(fault)?;
-        let power = frame.iter().map(|s| s * s).sum::<f32>() / FRAME as f32;
-        Ok(Self { prob, level: (10.0 * power.log10()).max(SILENCE) })
-    }
-
     /// From 0 where it is as likely something else, to 1.
     fn certainty(self) -> f32 {
         (2.0 * self.prob - 1.0).max(0.0)
@@ -411,24 +372,13 @@ mod tests {
             let mut got = Vec::new();
             for chunk in sound.chunks(size) {
                 let before = vad.settled();
-                let new = vad.push(chunk).unwrap();
+                let new = vad.push(chunk);
                 assert!(new.iter().all(|s| s.start >= before), "a span began before {before:?}: {new:?}");
                 got.extend(new);
             }
-            got.extend(vad.flush().unwrap());
+            got.extend(vad.flush());
             assert_eq!(got, whole, "chunks of {size}");
         }
-    }
-
-    #[test]
-    fn pieces_do_not_matter() {
-        // Seven minutes: four pieces, whose ends lie anywhere in the speech.
-        let sound: Vec<f32> = (0..12).flat_map(|_| talk(9, 0.6).0).collect();
-        assert!(sound.len() > 3 * PIECE * FRAME);
-        let mut vad = Vad::new(&VadOptions::default()).unwrap();
-        let mut want = vad.push(&sound).unwrap();
-        want.extend(vad.flush().unwrap());
-        assert_eq!(speech_spans(&audio(sound), TEN, &VadOptions::default(), &Job::new()).unwrap(), want);
     }
 
     #[test]

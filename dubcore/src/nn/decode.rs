@@ -89,8 +89,13 @@ pub(crate) fn sample(
     (temperature, rngs): (f64, &mut [ChaCha8Rng]),
     advance: &mut dyn FnMut(usize, usize),
 ) -> Result<Vec<Hypothesis>> {
+    let isa = Isa::chosen()?;
+    // The log-probability is that at temperature 1, by which tries of different temperatures are compared.
     let mut pick = |row: usize, scores: &[f32], peak: Peak| match rngs.get_mut(row) {
-        Some(rng) => Ok(drawn(scores, peak, temperature, rng)),
+        Some(rng) => {
+            let token = cpu::draw(isa, scores, peak, temperature, rng.random());
+            Ok((token as u32, scores[token] - peak.log_sum))
+        }
         None => Err(Error::internal("a row has no random numbers")),
     };
     one_each(ctx, model, prompts, rules, search, advance, &mut pick)
@@ -168,29 +173,6 @@ fn of_rows<R: Send + Sync>(
         let _ = found[i].set(work(i, scores.all()));
     });
     found.into_iter().filter_map(OnceLock::into_inner).collect()
-}
-
-/// A token drawn at `temperature`, and its log-probability at temperature 1, by which tries of different temperatures are
-/// compared.
-fn drawn(scores: &[f32], Peak { at, max, log_sum }: Peak, temperature: f64, rng: &mut ChaCha8Rng) -> (u32, f32) {
-    // All others together, e^-40 of the likeliest each, are drawn once in longer than anybody will wait.
-    let weights: Vec<(usize, f64)> = scores
-        .iter()
-        .map(|s| f64::from(s - max) / temperature)
-        .enumerate()
-        .filter(|(_, below)| *below > -40.0)
-        .map(|(token, below)| (token, below.exp()))
-        .collect();
-    let mut left = weights.iter().map(|(_, weight)| weight).sum::<f64>() * rng.random::<f64>();
-    let mut token = at;
-    for (i, weight) in weights {
-        left -= weight;
-        if left < 0.0 {
-            token = i;
-            break;
-        }
-    }
-    (token as u32, scores[token] - log_sum)
 }
 
 /// The highest score, and by what scores are log-probabilities.

@@ -16,6 +16,7 @@ pub(crate) mod layers;
 pub(crate) mod mel;
 pub(crate) mod relative;
 pub(crate) mod sentencepiece;
+pub(crate) mod silero;
 mod spline;
 pub(crate) mod transformer;
 mod wavenet;

@@ -70,9 +70,9 @@ impl Listener {
         let before = self.heard.len();
         if self.stream.read(&mut self.heard)? == 0 {
             self.ended = true;
-            self.spans.extend(self.vad.flush()?);
+            self.spans.extend(self.vad.flush());
         } else {
-            self.spans.extend(self.vad.push(&self.heard[before..])?);
+            self.spans.extend(self.vad.push(&self.heard[before..]));
         }
         self.free();
         Ok(())

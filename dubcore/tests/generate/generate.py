@@ -19,6 +19,7 @@ GROUPS = {
     "whisper-rules": "whisper_rules",
     "micro": "micro",
     "windows": "windows",
+    "vad": "vad",
 }
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

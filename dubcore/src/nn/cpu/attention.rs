@@ -133,7 +133,7 @@ impl KvCache {
             let to: &mut [u32] = cast_mut(to.row(0));
             for (p, to) in to.chunks_exact_mut(per_row * width).enumerate().take(keys.len().div_ceil(width)) {
                 let from = keys.slice(p * width, width);
-                isa.run(Fill { format, taps: 1, from, words: &mut words, to, scales: &mut [], offsets: &mut [] });
+                isa.run(Fill { format, taps: 1, from, words: &mut words, to, scales: &mut [], totals: &mut [] });
             }
         });
         let to = &mut self.values.as_mut::<f32>()[first * value_words..][..heads * value_words];

@@ -75,6 +75,40 @@ impl Kernel for Gate<'_> {
     }
 }
 
+/// The cell of an LSTM (Hochreiter & Schmidhuber 1997) after its products: from `gates` `[4, width]`, those of input, forgetting,
+/// cell and output as PyTorch has them, the next `cell` and `output`.
+pub(crate) fn lstm(isa: Isa, gates: &[f32], cell: &mut [f32], output: &mut [f32]) {
+    assert!(gates.len() == 4 * cell.len() && cell.len() == output.len());
+    isa.run(Lstm { gates, cell, output });
+}
+
+struct Lstm<'a> {
+    gates: &'a [f32],
+    cell: &'a mut [f32],
+    output: &'a mut [f32],
+}
+
+impl Kernel for Lstm<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let width = self.cell.len();
+        for i in (0..width).step_by(S::LANES) {
+            let n = S::LANES.min(width - i);
+            // SAFETY: `n` values are left in each: all are `width` long, the gates four times.
+            unsafe {
+                let gate = |which: usize| s.load_part(self.gates.as_ptr().add(which * width + i), n, 0.0);
+                let open = |which| s.div(s.splat(1.0), s.add(s.splat(1.0), math::exp(s, s.sub(s.splat(0.0), gate(which)))));
+                let fresh = s.mul(open(0), math::tanh(s, gate(2)));
+                let cell = s.fma(open(1), s.load_part(self.cell.as_ptr().add(i), n, 0.0), fresh);
+                s.store_part(self.cell.as_mut_ptr().add(i), cell, n);
+                s.store_part(self.output.as_mut_ptr().add(i), s.mul(open(3), math::tanh(s, cell)), n);
+            }
+        }
+    }
+}
+
 /// The logarithm to the base 10 of each value, of which those below `least`, a normal number, and NaN count as that.
 pub(crate) fn log10(isa: Isa, values: &mut [f32], least: f32) {
     isa.run(Log10 { values, least });
@@ -147,6 +181,26 @@ mod tests {
                 x[0] = f32::NAN;
                 gate(&cpu, isa, Rows::dense(&x, 2 * columns), Tile::dense(&mut got, columns));
                 assert!(got[0].is_nan());
+            }
+        }
+    }
+
+    #[test]
+    fn an_lstm_remembers_and_forgets() {
+        for isa in Isa::all() {
+            for width in [1, 5, 33, 128] {
+                let gates: Vec<f32> = noise(4 * width, 1).iter().map(|v| 8.0 * v).collect();
+                let before = noise(width, 2);
+                let (mut cell, mut output) = (before.clone(), vec![0.0; width]);
+                lstm(isa, &gates, &mut cell, &mut output);
+                for i in 0..width {
+                    let gate = |which: usize| f64::from(gates[which * width + i]);
+                    let open = |which| 1.0 / (1.0 + (-gate(which)).exp());
+                    let want = open(1) * f64::from(before[i]) + open(0) * gate(2).tanh();
+                    assert!((f64::from(cell[i]) - want).abs() < 1e-6, "{isa:?}: {} for {want}", cell[i]);
+                    let want = open(3) * want.tanh();
+                    assert!((f64::from(output[i]) - want).abs() < 1e-6, "{isa:?}: {} for {want}", output[i]);
+                }
             }
         }
     }

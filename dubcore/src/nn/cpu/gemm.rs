@@ -81,9 +81,12 @@ pub(super) struct Operand<'a> {
     pub(super) row: usize,
     pub(super) tap: usize,
     pub(super) rows: usize,
-    /// By row, for int8.
+    /// By row, for int8: what 1 stands for, and what stands for zero.
     pub(super) scales: &'a [f32],
 }
+
+/// Of how many numbers a row's scale is.
+const SCALE: usize = 2;
 
 /// Rows in a format, ready to be multiplied.
 pub(super) enum Prepared<'a> {
@@ -107,12 +110,12 @@ impl<'a> Prepared<'a> {
         }
         let (rows, per_row) = (x.len(), w.format.words(x.columns()));
         let mut words = arena.lend(rows * per_row);
-        let mut scales = arena.lend(if w.format == Format::Int8 { rows } else { 0 });
-        let (of_part, all) = ((SHARE / x.columns().max(1)).max(1), Tile::dense(&mut scales, 1).shared());
+        let mut scales = arena.lend(if w.format == Format::Int8 { rows * SCALE } else { 0 });
+        let (of_part, all) = ((SHARE / x.columns().max(1)).max(1), Tile::dense(&mut scales, SCALE).shared());
         team.each_rows(Tile::dense(cast_mut(&mut words), per_row), of_part, |i, mut words| {
             let x = x.slice(i * of_part, of_part);
             // SAFETY: each piece has rows of its own, and is made once.
-            let mut scales = unsafe { all.piece(i * of_part, of_part, 0, 1) };
+            let mut scales = unsafe { all.piece(i * of_part, of_part, 0, SCALE) };
             let (words, scales) = (cast_mut(words.all()), scales.all());
             w.isa.run(Convert { x, act: Act::None, format: w.format, words, per_row, scales });
         });
@@ -134,7 +137,7 @@ pub(super) struct Convert<'a> {
     pub(super) format: Format,
     pub(super) words: &'a mut [u32],
     pub(super) per_row: usize,
-    /// By row, for int8.
+    /// By row, for int8: as in an [`Operand`].
     pub(super) scales: &'a mut [f32],
 }
 
@@ -148,7 +151,7 @@ impl Kernel for Convert<'_> {
             match self.format {
                 Format::F32 => to_f32(s, x, self.act, cast_mut(to)),
                 Format::Bf16 => to_bf16(s, x, self.act, cast_mut(to)),
-                Format::Int8 => self.scales[r] = to_int8(s, x, cast_mut(to)),
+                Format::Int8 => self.scales[SCALE * r..][..SCALE].copy_from_slice(&inputs(s, x, cast_mut(to))),
             }
         }
     }
@@ -181,37 +184,62 @@ pub(super) fn to_bf16<S: Simd>(s: S, x: &[f32], act: Act, to: &mut [u16]) {
     to[x.len()..].fill(0);
 }
 
-/// Scales to -127..=127 and rounds; what is left of `to` becomes zero. Returns what 1 stands for: NaN where a value is not
-/// finite.
+/// The least and the largest value, of which zero counts as one, and 0; NaN where a value is not finite.
 #[inline(always)]
-fn to_int8<S: Simd>(s: S, x: &[f32], to: &mut [u8]) -> f32 {
-    assert!(to.len() >= x.len());
-    let whole = x.len() / S::LANES * S::LANES;
-    let rest = x.len() - whole;
-    // SAFETY: `rest` floats are left.
-    let tail = unsafe { s.load_part(x.as_ptr().add(whole), rest, 0.0) };
-    let mut most = s.abs(tail);
-    // A value less itself is NaN where it is not finite.
-    let mut finite = s.sub(tail, tail);
-    for i in (0..whole).step_by(S::LANES) {
-        // SAFETY: `i + LANES` is no more than the length.
-        let v = unsafe { s.load(x.as_ptr().add(i)) };
-        most = s.max(most, s.abs(v));
+fn range<S: Simd>(s: S, x: &[f32]) -> (f32, f32, f32) {
+    let zero = s.splat(0.0);
+    let (mut low, mut high, mut finite) = (zero, zero, zero);
+    for i in (0..x.len()).step_by(S::LANES) {
+        // SAFETY: so many are left.
+        let v = unsafe { s.load_part(x.as_ptr().add(i), S::LANES.min(x.len() - i), 0.0) };
+        (low, high) = (s.min(low, v), s.max(high, v));
+        // A value less itself is NaN where it is not finite.
         finite = s.add(finite, s.sub(v, v));
     }
-    let scale = s.largest(most).max(LEAST) / 127.0 + s.sum(finite);
-    let (inverse, bound) = (s.splat(1.0 / scale), s.splat(127.0));
-    let rounded = |v: S::F| s.min(bound, s.max(s.splat(-127.0), s.mul(v, inverse)));
+    (-s.largest(s.sub(zero, low)), s.largest(high), s.sum(finite))
+}
+
+/// Rounds inputs to 0..=255, from the least to the largest; what is left of `to` weighs nothing. Returns what 1 stands for, NaN
+/// where a value is not finite, and what stands for zero.
+#[inline(always)]
+fn inputs<S: Simd>(s: S, x: &[f32], to: &mut [u8]) -> [f32; SCALE] {
+    let (low, high, finite) = range(s, x);
+    let scale = (high / 255.0 - low / 255.0).max(LEAST) + finite;
+    let zero = (-low / scale).round_ties_even();
+    bytes(s, x, to, (scale, zero), (0.0, 255.0));
+    [scale, zero]
+}
+
+/// Rounds weights to -127..=127; what is left of `to` becomes zero. Returns what 1 stands for: NaN where a value is not finite.
+#[inline(always)]
+pub(super) fn weights<S: Simd>(s: S, x: &[f32], to: &mut [u8]) -> f32 {
+    const MIDDLE: u8 = 128;
+    const HEAVIEST: f32 = 127.0;
+    let (low, high, finite) = range(s, x);
+    let scale = (high.max(-low) / HEAVIEST).max(LEAST) + finite;
+    let middle = f32::from(MIDDLE);
+    bytes(s, x, to, (scale, middle), (middle - HEAVIEST, middle + HEAVIEST));
+    // To add 128 to a byte is its own reverse.
+    to.iter_mut().for_each(|byte| *byte ^= MIDDLE);
+    scale
+}
+
+/// Rounds `x / scale + zero`, bounded; what is left of `to` becomes `zero`.
+#[inline(always)]
+fn bytes<S: Simd>(s: S, x: &[f32], to: &mut [u8], (scale, zero): (f32, f32), (least, most): (f32, f32)) {
+    assert!(to.len() >= x.len());
+    let whole = x.len() / S::LANES * S::LANES;
+    let (inverse, shift) = (s.splat(1.0 / scale), s.splat(zero));
+    let rounded = |v: S::F| s.min(s.splat(most), s.max(s.splat(least), s.fma(v, inverse, shift)));
     for i in (0..whole).step_by(S::LANES) {
-        // SAFETY: as above, for both.
+        // SAFETY: `i + LANES` is no more than either length.
         unsafe { s.store_byte(to.as_mut_ptr().add(i), rounded(s.load(x.as_ptr().add(i)))) };
     }
-    let mut last = [0; MAX_LANES];
-    // SAFETY: `last` has room for a vector.
-    unsafe { s.store_byte(last.as_mut_ptr(), rounded(tail)) };
+    let (mut last, rest) = ([0; MAX_LANES], x.len() - whole);
+    // SAFETY: `rest` floats are left, and `last` has room for a vector.
+    unsafe { s.store_byte(last.as_mut_ptr(), rounded(s.load_part(x.as_ptr().add(whole), rest, 0.0))) };
     to[whole..x.len()].copy_from_slice(&last[..rest]);
-    to[x.len()..].fill(S::SHIFT);
-    scale
+    to[x.len()..].fill(zero as u8);
 }
 
 /// `out` = `end(a w + bias)`, for the outputs from panel `panel` on, as many as `out` has columns.
@@ -239,7 +267,7 @@ impl Kernel for Product<'_> {
             Format::F32 => self.strips::<S, F32>(s),
             Format::Bf16 => self.strips::<S, Bf16>(s),
             Format::Int8 => {
-                assert!(rows <= a.scales.len());
+                assert!(rows * SCALE <= a.scales.len());
                 self.strips::<S, Int8>(s);
             }
         }
@@ -345,7 +373,7 @@ impl Product<'_> {
         let from = self.panel * width + column;
         debug_assert!(count * panels * width <= SUMS);
         for r in 0..count {
-            let scale = if D::INT8 { a.scales[row + r] } else { 1.0 };
+            let (scale, zero) = if D::INT8 { (a.scales[SCALE * (row + r)], a.scales[SCALE * (row + r) + 1]) } else { (1.0, 0.0) };
             for c in (0..columns).step_by(S::LANES) {
                 let lanes = S::LANES.min(columns - c);
                 let to = self.out.at(row + r, column + c);
@@ -353,7 +381,8 @@ impl Product<'_> {
                 unsafe {
                     let v = s.load(sums.as_ptr().add(r * panels * width + c));
                     let v = if D::INT8 {
-                        let v = s.add(s.whole(s.words(v)), s.load(w.offset().as_ptr().add(from + c)));
+                        // Each input is too large by what stands for zero.
+                        let v = s.fma(s.splat(-zero), s.load(w.total().as_ptr().add(from + c)), s.whole(s.words(v)));
                         s.mul(s.mul(v, s.load(w.scale().as_ptr().add(from + c))), s.splat(scale))
                     } else {
                         v

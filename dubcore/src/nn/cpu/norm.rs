@@ -228,6 +228,67 @@ impl Kernel for FindPeak<'_> {
     }
 }
 
+/// Where the share `share` (0 to below 1) of all probabilities of `logits` at `temperature` ends, those of the tokens before
+/// included: with an even random number, a token drawn by its probability.
+pub(crate) fn draw(isa: Isa, logits: &[f32], peak: Peak, temperature: f64, share: f64) -> usize {
+    // Finite: at next to no temperature the largest is drawn.
+    let scale = (1.0 / temperature).min(f64::from(f32::MAX)) as f32;
+    isa.run(Draw { logits, peak, scale, share })
+}
+
+struct Draw<'a> {
+    logits: &'a [f32],
+    peak: Peak,
+    scale: f32,
+    share: f64,
+}
+
+/// Logits whose weights are summed apart, so that only those of one such part are looked at one by one.
+const PART: usize = 256;
+
+impl Draw<'_> {
+    /// The weights of a part, and their sum.
+    #[inline(always)]
+    fn weigh<S: Simd>(&self, s: S, part: &[f32]) -> ([f32; PART], f64) {
+        let (mut weights, mut sum) = ([0.0; PART], s.splat(0.0));
+        for i in (0..part.len().min(PART)).step_by(S::LANES) {
+            // SAFETY: so many are left, the others weigh nothing, and a part is a whole number of vectors.
+            unsafe {
+                let v = s.load_part(part.as_ptr().add(i), S::LANES.min(part.len() - i), f32::NEG_INFINITY);
+                let v = weight(s, s.mul(s.sub(v, s.splat(self.peak.max)), s.splat(self.scale)), s.splat(0.0));
+                s.store(weights.as_mut_ptr().add(i), v);
+                sum = s.add(sum, v);
+            }
+        }
+        (weights, f64::from(s.sum(sum)))
+    }
+}
+
+impl Kernel for Draw<'_> {
+    type Out = usize;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> usize {
+        let parts = self.logits.chunks(PART);
+        let sums: Vec<f64> = parts.clone().map(|part| self.weigh(s, part).1).collect();
+        let mut left = self.share * sums.iter().sum::<f64>();
+        for (p, (part, sum)) in parts.zip(sums).enumerate() {
+            if left >= sum {
+                left -= sum;
+                continue;
+            }
+            for (i, weight) in self.weigh(s, part).0.into_iter().enumerate() {
+                left -= f64::from(weight);
+                if left < 0.0 {
+                    return p * PART + i;
+                }
+            }
+        }
+        // Rounded away at the very end.
+        self.peak.at
+    }
+}
+
 /// Calls `found` with each value above `bar`, in order, and its place; `found` returns the bar from there on. What is below is
 /// passed by vectors.
 pub(crate) fn above(isa: Isa, values: &[f32], bar: f32, found: impl FnMut(usize, f32) -> f32) {
@@ -283,6 +344,33 @@ mod tests {
                     got[n / 2] = f32::NAN;
                     softmax_rows(&cpu, isa, Tile::dense(&mut got, n));
                     assert!(got.iter().all(|v| v.is_nan()), "{isa:?} {n}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn tokens_are_drawn_by_their_share() {
+        for isa in Isa::all() {
+            for n in [1, 5, 255, 256, 257, 3000] {
+                let mut logits: Vec<f32> = noise(n, 5).iter().map(|v| 10.0 * v).collect();
+                logits[n / 3] = f32::NEG_INFINITY;
+                logits[n - 1] = 0.0;
+                let top = peak(isa, &logits);
+                for temperature in [1e-60, 0.2, 1.0] {
+                    let weights: Vec<f64> = logits.iter().map(|v| (f64::from(v - top.max) / temperature).exp()).collect();
+                    let all: f64 = weights.iter().sum();
+                    for (i, weight) in weights.iter().enumerate().filter(|(_, weight)| **weight / all > 1e-4) {
+                        let before = weights[..i].iter().sum::<f64>();
+                        for within in [0.01, 0.5, 0.99] {
+                            let share = (before + within * weight) / all;
+                            assert_eq!(draw(isa, &logits, top, temperature, share), i, "{isa:?} {n} {temperature}");
+                        }
+                    }
+                    for share in [0.0, 1.0 - f64::EPSILON] {
+                        let found = draw(isa, &logits, top, temperature, share);
+                        assert!(logits[found].is_finite(), "{isa:?} {n}: what is forbidden is never drawn");
+                    }
                 }
             }
         }

@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::Cpu;
 use super::arena::{Buffer, cast, cast_mut};
-use super::gemm::{Act, Convert};
+use super::gemm::{Act, Convert, weights};
 use super::simd::{Isa, Kernel, MAX_LANES, Simd};
 use super::tile::{Rows, Tile};
 
@@ -20,7 +20,7 @@ pub(crate) enum Format {
     F32,
     /// Weights and inputs rounded to bf16.
     Bf16,
-    /// Weights scaled by output and inputs scaled by row, both rounded to -127..=127.
+    /// Weights scaled by output and rounded to signed bytes, inputs scaled and shifted by row and rounded to unsigned ones.
     Int8,
 }
 
@@ -60,10 +60,10 @@ pub(crate) struct Packed {
     panels: Arc<Buffer>,
     /// By output; zero where there is none, and beyond the outputs.
     bias: Buffer,
-    /// By output, for int8: what a whole number stands for, and what takes the inputs' shift out of a sum: minus the shift times
-    /// the sum of its weights.
+    /// By output, for int8: what a whole number stands for, and the sum of its weights, by which the inputs' shift is taken out
+    /// of a sum.
     scale: Buffer,
-    offset: Buffer,
+    total: Buffer,
 }
 
 impl Packed {
@@ -102,9 +102,9 @@ impl Packed {
         let (of_output, of_panel, int8) =
             (taps * channels, taps * words * width, if format == Format::Int8 { padded } else { 0 });
         let mut panels = Buffer::lasting::<u32>(padded * taps * words);
-        let (mut scale, mut offset) = (Buffer::new::<f32>(int8), Buffer::new::<f32>(int8));
+        let (mut scale, mut total) = (Buffer::new::<f32>(int8), Buffer::new::<f32>(int8));
         let scales = Tile::dense(&mut scale.as_mut()[..int8], width).shared();
-        let offsets = Tile::dense(&mut offset.as_mut()[..int8], width).shared();
+        let totals = Tile::dense(&mut total.as_mut()[..int8], width).shared();
         let (failed, arena) = (OnceLock::new(), &cpu.arena);
         let of_part = (SHARE / (width * of_output).max(1)).max(1);
         cpu.team.each_rows(Tile::dense(&mut panels.as_mut()[..padded * taps * words], of_panel), of_part, |part, mut to| {
@@ -121,18 +121,18 @@ impl Packed {
             let mut words = arena.lend::<u32>(width * taps * words);
             for (i, from) in from.chunks((width * of_output).max(1)).enumerate() {
                 // SAFETY: each panel has numbers of its own, and is filled once.
-                let (mut scales, mut offsets) =
-                    unsafe { (scales.piece(part * of_part + i, 1, 0, width), offsets.piece(part * of_part + i, 1, 0, width)) };
-                let (scales, offsets) = (scales.all(), offsets.all());
+                let (mut scales, mut totals) =
+                    unsafe { (scales.piece(part * of_part + i, 1, 0, width), totals.piece(part * of_part + i, 1, 0, width)) };
+                let (scales, totals) = (scales.all(), totals.all());
                 let to = cast_mut(to.row(i));
-                isa.run(Fill { format, taps, from: Rows::dense(from, channels), words: &mut words, to, scales, offsets });
+                isa.run(Fill { format, taps, from: Rows::dense(from, channels), words: &mut words, to, scales, totals });
             }
         });
         let panels = Arc::new(panels);
         if let Some(e) = failed.into_inner() {
             return Err(e);
         }
-        let packed = Self { isa, format, shape, panels, bias: Buffer::new::<f32>(padded), scale, offset };
+        let packed = Self { isa, format, shape, panels, bias: Buffer::new::<f32>(padded), scale, total };
         Ok(match bias {
             Some(bias) => packed.with_bias(bias),
             None => packed,
@@ -197,7 +197,7 @@ impl Packed {
 
     /// Bytes that it takes.
     pub(crate) fn bytes(&self) -> usize {
-        [&*self.panels, &self.bias, &self.scale, &self.offset].into_iter().map(Buffer::bytes).sum()
+        [&*self.panels, &self.bias, &self.scale, &self.total].into_iter().map(Buffer::bytes).sum()
     }
 
     /// Outputs of a panel.
@@ -227,8 +227,8 @@ impl Packed {
         self.scale.as_slice()
     }
 
-    pub(super) fn offset(&self) -> &[f32] {
-        self.offset.as_slice()
+    pub(super) fn total(&self) -> &[f32] {
+        self.total.as_slice()
     }
 }
 
@@ -246,7 +246,7 @@ pub(super) struct Fill<'a> {
     pub(super) to: &'a mut [u32],
     /// For int8.
     pub(super) scales: &'a mut [f32],
-    pub(super) offsets: &'a mut [f32],
+    pub(super) totals: &'a mut [f32],
 }
 
 impl Kernel for Fill<'_> {
@@ -254,20 +254,19 @@ impl Kernel for Fill<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { format, taps, from, words, to, scales, offsets } = self;
+        let Self { format, taps, from, words, to, scales, totals } = self;
         let (width, per_row) = (2 * S::LANES, format.words(from.columns()));
         if per_row == 0 {
             return;
         }
         let words = &mut words[..from.len() * per_row];
-        Convert { x: from, act: Act::None, format, words, per_row, scales }.run(s);
         if format == Format::Int8 {
-            for (words, offset) in words.chunks_exact_mut(per_row).zip(offsets) {
-                // Inputs are shifted, weights are not. To add 128 to a byte, or nothing, is its own reverse.
-                words.iter_mut().for_each(|word| *word ^= u32::from_ne_bytes([S::SHIFT; 4]));
-                let sum: i32 = cast::<u32, u8>(words).iter().map(|weight| i32::from(*weight as i8)).sum();
-                *offset = -f32::from(S::SHIFT) * sum as f32;
+            for (i, words) in words.chunks_exact_mut(per_row).enumerate() {
+                scales[i] = weights(s, from.row(i), cast_mut(words));
+                totals[i] = cast::<u32, u8>(words).iter().map(|weight| i32::from(*weight as i8)).sum::<i32>() as f32;
             }
+        } else {
+            Convert { x: from, act: Act::None, format, words, per_row, scales: &mut [] }.run(s);
         }
         // A cache line of each output at a time is turned.
         const TURN: usize = 16;

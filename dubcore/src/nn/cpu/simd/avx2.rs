@@ -52,7 +52,6 @@ impl Simd for Avx2 {
     type I = __m256i;
     const LANES: usize = 8;
     const ROWS: usize = 6;
-    const SHIFT: u8 = 0;
 
     #[inline(always)]
     unsafe fn load(self, p: *const f32) -> __m256 {
@@ -89,9 +88,8 @@ impl Simd for Avx2 {
     unsafe fn store_byte(self, p: *mut u8, v: __m256) {
         // SAFETY: as above.
         unsafe {
-            let whole = _mm256_cvtps_epi32(v);
-            let halves = _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256::<1>(whole));
-            _mm_storel_epi64(p.cast(), _mm_packs_epi16(halves, halves));
+            let halves = self.narrow(_mm256_cvtps_epi32(v));
+            _mm_storel_epi64(p.cast(), _mm_packus_epi16(halves, halves));
         }
     }
 
@@ -196,12 +194,15 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn dot_i8(self, acc: __m256i, a: __m256i, b: __m256i) -> __m256i {
-        // The instruction wants one side unsigned, and its sums of two must fit a halfword: of signed bytes up to 127 the sizes
-        // do, where the other side has taken their signs.
+        // `maddubs` adds two products in a halfword, which these overflow. As halfwords both sides are multiplied exactly, and
+        // what is made of `b` serves all rows of a tile.
         // SAFETY: as for `op`.
         unsafe {
-            let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(a), _mm256_sign_epi8(b, a));
-            _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+            let ae = _mm256_and_si256(a, _mm256_set1_epi16(0xff));
+            let ao = _mm256_srli_epi16::<8>(a);
+            let be = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(b));
+            let bo = _mm256_srai_epi16::<8>(b);
+            _mm256_add_epi32(_mm256_add_epi32(acc, _mm256_madd_epi16(ae, be)), _mm256_madd_epi16(ao, bo))
         }
     }
 }

@@ -114,8 +114,7 @@ impl<const BF16: bool, const AMX: bool> Simd for Avx512<BF16, AMX> {
     unsafe fn store_byte(self, p: *mut u8, v: __m512) {
         // SAFETY: as above.
         unsafe {
-            let whole = _mm512_add_epi32(_mm512_cvtps_epi32(v), _mm512_set1_epi32(i32::from(Self::SHIFT)));
-            _mm_storeu_si128(p.cast(), _mm512_cvtepi32_epi8(whole));
+            _mm_storeu_si128(p.cast(), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)));
         }
     }
 

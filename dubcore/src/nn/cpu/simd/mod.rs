@@ -33,8 +33,6 @@ pub(super) trait Simd: Copy + Send + Sync {
     const ROWS: usize;
     /// Whether there is a unit for products of whole tiles of bf16 and int8: [`MATRIX_ROWS`] rows by two vectors.
     const MATRIX: bool = false;
-    /// What is added to inputs of int8: 128 where the processor multiplies unsigned bytes by signed ones.
-    const SHIFT: u8 = 128;
 
     /// # Safety
     /// `LANES` floats can be read at `p`.
@@ -50,7 +48,7 @@ pub(super) trait Simd: Copy + Send + Sync {
     /// # Safety
     /// `LANES` halfwords can be written at `p`.
     unsafe fn store_bf16(self, p: *mut u16, v: Self::F);
-    /// Rounds to the nearest whole number, ties to even, and stores it plus [`Simd::SHIFT`]. `v` is within -127..=127.
+    /// Rounds to the nearest whole number, ties to even. `v` is within 0..=255.
     ///
     /// # Safety
     /// `LANES` bytes can be written at `p`.
@@ -82,8 +80,7 @@ pub(super) trait Simd: Copy + Send + Sync {
     fn whole(self, v: Self::I) -> Self::F;
     /// `acc` plus the products of two bf16 in each word, f32 sums.
     fn dot_bf16(self, acc: Self::F, a: Self::I, b: Self::I) -> Self::F;
-    /// `acc` plus the products of four bytes in each word; exact. Those of `b` are signed, -127..=127, those of `a` stored by
-    /// [`Simd::store_byte`]: the shift is part of the product.
+    /// `acc` plus the products of four bytes in each word; exact. Those of `a` are unsigned, those of `b` signed, -127..=127.
     fn dot_i8(self, acc: Self::I, a: Self::I, b: Self::I) -> Self::I;
 
     /// Readies the matrix unit for products of `rows` rows.

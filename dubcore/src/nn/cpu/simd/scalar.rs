@@ -47,7 +47,7 @@ impl Simd for Scalar {
     #[inline(always)]
     unsafe fn store_byte(self, p: *mut u8, v: F) {
         // SAFETY: as above.
-        unsafe { *p.cast::<[u8; LANES]>() = v.map(|v| (v.round_ties_even() as i32 + i32::from(Self::SHIFT)) as u8) }
+        unsafe { *p.cast::<[u8; LANES]>() = v.map(|v| v.round_ties_even() as u8) }
     }
 
     #[inline(always)]

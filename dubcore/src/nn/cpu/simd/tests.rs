@@ -88,13 +88,12 @@ impl Kernel for Words {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let name = S::LANES;
-        // Where products of bytes are largest, pairs of them come near the ends of halfwords, or beyond.
-        for (a, b) in [(127i8, -127i8), (127, 127), (-127, -127), (-127, 127), (0, 1), (7, -3), (-1, 0)] {
-            let wb = s.splat_word(u32::from_le_bytes([b as u8; 4]));
-            for bytes in [[a; 4], [a, -100, 3, 0]] {
-                let stored = s.splat_word(u32::from_le_bytes(bytes.map(|a| (a as u8).wrapping_add(S::SHIFT))));
-                let got = s.whole(s.dot_i8(s.splat_word(5), stored, wb));
-                let sum: i32 = bytes.iter().map(|a| i32::from(*a) + i32::from(S::SHIFT)).sum();
+        // Where products of bytes are largest, sums of two come near the ends of halfwords, or beyond.
+        for (a, b) in [(255, -127i8), (255, 127), (0, 127), (128, -1), (1, 0), (7, -3)] {
+            let weights = s.splat_word(u32::from_le_bytes([b as u8; 4]));
+            for bytes in [[a; 4], [a, 100, 3, 0]] {
+                let got = s.whole(s.dot_i8(s.splat_word(5), s.splat_word(u32::from_le_bytes(bytes)), weights));
+                let sum: i32 = bytes.iter().map(|a| i32::from(*a)).sum();
                 assert_eq!(s.largest(got), (5 + sum * i32::from(b)) as f32, "{name} lanes");
             }
         }
@@ -124,13 +123,13 @@ impl Kernel for Stores {
                 assert!(*h == bf16(*v) || v.is_nan() && back.is_nan(), "{v}: {back}");
             }
         }
-        let whole: Vec<f32> = (0..256).map(|i| (i as f32 - 128.0).clamp(-127.4, 126.4) + 0.3).collect();
-        for from in (0..256).step_by(S::LANES) {
+        let whole: Vec<f32> = (0..512).map(|i| i as f32 / 2.0).map(|v| v.min(255.0)).collect();
+        for from in (0..whole.len()).step_by(S::LANES) {
             let mut bytes = [0u8; MAX_LANES];
             // SAFETY: as above.
             unsafe { s.store_byte(bytes.as_mut_ptr(), s.load(whole.as_ptr().add(from))) };
             for (b, v) in bytes.iter().zip(&whole[from..]).take(S::LANES) {
-                assert_eq!(*b, (v.round_ties_even() as i32 + i32::from(S::SHIFT)) as u8, "{v}");
+                assert_eq!(f32::from(*b), v.round_ties_even(), "{v}");
             }
         }
         for n in 0..=S::LANES {
