@@ -70,8 +70,7 @@ pub(crate) fn generate(
         return Ok(Vec::new());
     }
     if search.beams <= 1 {
-        let mut pick = |_, _: &[f32], top: Peak| Ok((top.at as u32, top.max - top.log_sum));
-        let found = one_each(ctx, model, prompts, rules, search, advance, &mut pick)?;
+        let found = one_each(ctx, model, prompts, rules, search, None, advance)?;
         Ok(found.into_iter().map(|h| vec![h]).collect())
     } else {
         beam(ctx, model, prompts, rules, search, advance)
@@ -89,30 +88,21 @@ pub(crate) fn sample(
     (temperature, rngs): (f64, &mut [ChaCha8Rng]),
     advance: &mut dyn FnMut(usize, usize),
 ) -> Result<Vec<Hypothesis>> {
-    let isa = Isa::chosen()?;
-    // The log-probability is that at temperature 1, by which tries of different temperatures are compared.
-    let mut pick = |row: usize, scores: &[f32], peak: Peak| match rngs.get_mut(row) {
-        Some(rng) => {
-            let token = cpu::draw(isa, scores, peak, temperature, rng.random());
-            Ok((token as u32, scores[token] - peak.log_sum))
-        }
-        None => Err(Error::internal("a row has no random numbers")),
-    };
-    one_each(ctx, model, prompts, rules, search, advance, &mut pick)
+    if rngs.len() != prompts.len() {
+        return Err(Error::internal("a row has no random numbers"));
+    }
+    one_each(ctx, model, prompts, rules, search, Some((temperature, rngs)), advance)
 }
 
-/// Chooses a token by a row's number, its scores and their peak; also gives the token's log-probability.
-type Pick<'a> = dyn FnMut(usize, &[f32], Peak) -> Result<(u32, f32)> + 'a;
-
-/// Goes on with one token per row, chosen by `pick`.
+/// Goes on with one token per row: the most probable one, or one drawn at a temperature with the row's own numbers.
 fn one_each(
     ctx: &Ctx<'_>,
     model: &mut impl Model,
     prompts: &[Vec<u32>],
     rules: &impl Rules,
     search: &Search,
+    mut drawn: Option<(f64, &mut [ChaCha8Rng])>,
     advance: &mut dyn FnMut(usize, usize),
-    pick: &mut Pick<'_>,
 ) -> Result<Vec<Hypothesis>> {
     let mut done: Vec<Hypothesis> = prompts.iter().map(|_| Hypothesis { tokens: Vec::new(), score: 0.0 }).collect();
     let mut running: Vec<usize> = (0..prompts.len()).collect();
@@ -124,13 +114,21 @@ fn one_each(
         model.step(ctx, &feed, &mut logits)?;
         stay.clear();
         feed.clear();
-        let peaks = of_rows(model.team(), &mut logits, running.len(), |slot, scores| {
+        let draws: Option<(f64, Vec<f64>)> =
+            drawn.as_mut().map(|(temperature, rngs)| (*temperature, running.iter().map(|row| rngs[*row].random()).collect()));
+        let found = of_rows(model.team(), &mut logits, running.len(), |slot, scores| {
             rules.apply(&done[running[slot]].tokens, scores);
-            peak(isa, scores)
+            let peak = peak(isa, scores)?;
+            let token = match &draws {
+                None => peak.at,
+                Some((temperature, shares)) => cpu::draw(isa, scores, peak, *temperature, shares[slot]),
+            };
+            // At temperature 1 whatever the temperature: by it tries of different temperatures are compared.
+            Ok::<_, Error>((token as u32, scores[token] - peak.log_sum))
         });
-        for (slot, (peak, scores)) in peaks.into_iter().zip(rows_of(&mut logits, running.len())).enumerate() {
+        for (slot, found) in found.into_iter().enumerate() {
             let row = &mut done[running[slot]];
-            let (token, logprob) = pick(running[slot], scores, peak?)?;
+            let (token, logprob) = found?;
             row.tokens.push(token);
             row.score += logprob;
             if token != search.end {

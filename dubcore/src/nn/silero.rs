@@ -5,10 +5,9 @@
 //! beginning. All but the recurrence, three quarters of the work, is done for many frames at once, by several threads. Equal
 //! to the published model in onnxruntime within 1e-5 of a probability.
 
-use safetensors::SafeTensors;
-
-use super::cpu::{Act, Cpu, End, Format, Isa, Packed, Rows, Tile, lstm};
-use crate::error::{Error, Result};
+use super::cpu::{Act, Cpu, End, Format, Isa, Packed, Rows, Tile, by_tap, lstm};
+use super::weights::Weights;
+use crate::error::Result;
 use crate::process::PerProcess;
 use crate::team::Team;
 
@@ -73,40 +72,30 @@ impl Silero {
     }
 
     fn load(isa: Isa) -> Result<Self> {
-        let tensors = SafeTensors::deserialize(PUBLISHED).map_err(|e| Error::internal(format!("the speech detector: {e}")))?;
-        let values = |name: String, len: usize| {
-            let view = tensors.tensor(&name).ok().filter(|view| view.data().len() == len * size_of::<f32>());
-            let view = view.ok_or_else(|| Error::internal(format!("the speech detector has no {name} of {len} numbers")))?;
-            let (words, _) = view.data().as_chunks();
-            Ok::<_, Error>(words.iter().map(|word| f32::from_le_bytes(*word)).collect::<Vec<f32>>())
-        };
-        let of = |layer: &str, part: &str, len| values(format!("{layer}.{part}"), len);
+        let weights = Weights::parse("the speech detector", PUBLISHED.into())?;
         let pack =
             |weights: &[f32], bias: Option<&[f32]>, size| Packed::linear(&Cpu::alone(), isa, Format::F32, weights, bias, size);
         let layers = LAYERS.iter().enumerate().map(|(i, (inputs, outputs, _))| {
-            let name = format!("encoder.{i}.reparam_conv");
-            let weights = of(&name, "weight", outputs * inputs * TAPS)?;
-            // From `[outputs, inputs, taps]`.
-            let turned: Vec<f32> = (0..weights.len())
-                .map(|at| {
-                    let (output, tap, input) = (at / (TAPS * inputs), at / inputs % TAPS, at % inputs);
-                    weights[(output * inputs + input) * TAPS + tap]
-                })
-                .collect();
-            Ok(pack(&turned, Some(&of(&name, "bias", *outputs)?), (*outputs, TAPS * inputs)))
+            let w = weights.at("encoder").at(i).at("reparam_conv");
+            let published = w.values("weight", &[*outputs, *inputs, TAPS])?;
+            let mut turned = vec![0.0; published.len()];
+            let of_output = published.chunks_exact(inputs * TAPS).zip(turned.chunks_exact_mut(inputs * TAPS));
+            of_output.for_each(|(from, to)| by_tap(from, TAPS, to));
+            Ok(pack(&turned, Some(&w.values("bias", &[*outputs])?), (*outputs, TAPS * inputs)))
         });
         let gates = (4 * WIDTH, WIDTH);
-        let lstm = |part: &str, len| of("decoder.rnn", part, len);
-        let of_input = lstm("bias_ih", gates.0)?;
-        let bias: Vec<f32> = of_input.iter().zip(lstm("bias_hh", gates.0)?).map(|(a, b)| a + b).collect();
+        let lstm = weights.at("decoder.rnn");
+        let of_input = lstm.values("bias_ih", &[gates.0])?;
+        let bias: Vec<f32> = of_input.iter().zip(lstm.values("bias_hh", &[gates.0])?).map(|(a, b)| a + b).collect();
+        let last = weights.at("decoder.decoder.2");
         Ok(Self {
             isa,
-            spectrum: pack(&of("stft", "forward_basis_buffer", 2 * BINS * WINDOW)?, None, (2 * BINS, WINDOW)),
+            spectrum: pack(&weights.values("stft.forward_basis_buffer", &[2 * BINS, 1, WINDOW])?, None, (2 * BINS, WINDOW)),
             layers: layers.collect::<Result<_>>()?,
-            input: pack(&lstm("weight_ih", gates.0 * WIDTH)?, Some(&bias), gates),
-            recurrent: pack(&lstm("weight_hh", gates.0 * WIDTH)?, None, gates),
-            last: of("decoder.decoder.2", "weight", WIDTH)?,
-            bias: of("decoder.decoder.2", "bias", 1)?[0],
+            input: pack(&lstm.values("weight_ih", &[gates.0, gates.1])?, Some(&bias), gates),
+            recurrent: pack(&lstm.values("weight_hh", &[gates.0, gates.1])?, None, gates),
+            last: last.values("weight", &[1, WIDTH, 1])?,
+            bias: last.values("bias", &[1])?[0],
         })
     }
 

@@ -97,7 +97,6 @@ impl Weights {
     }
 
     /// The weights in one file; `name` is the file as error messages call it.
-    #[cfg(any(test, fuzzing))]
     pub(crate) fn parse(name: impl Into<String>, bytes: std::borrow::Cow<'static, [u8]>) -> Result<Self> {
         let name = name.into();
         let on = (crate::device::cpu(), Engine::of(ComputeType::F32)?);

@@ -99,7 +99,7 @@ impl Conv {
 }
 
 /// Weights `[channels, taps]` of an output as `[taps, channels]`.
-fn by_tap(weights: &[f32], taps: usize, to: &mut [f32]) {
+pub(crate) fn by_tap(weights: &[f32], taps: usize, to: &mut [f32]) {
     let channels = weights.len() / taps;
     for (c, of_channel) in weights.chunks_exact(taps).enumerate() {
         of_channel.iter().enumerate().for_each(|(tap, w)| to[tap * channels + c] = *w);

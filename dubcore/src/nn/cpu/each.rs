@@ -58,7 +58,6 @@ impl Kernel for Gate<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
-        let one = s.splat(1.0);
         for r in 0..self.out.rows() {
             let (x, out) = (self.x.row(r), self.out.row(r));
             let (filter, gate) = x.split_at(out.len());
@@ -67,8 +66,8 @@ impl Kernel for Gate<'_> {
                 // SAFETY: `n` values are left in each: `x` is twice as long as `out`.
                 unsafe {
                     let filter = math::tanh(s, s.load_part(filter.as_ptr().add(i), n, 0.0));
-                    let e = math::exp(s, s.sub(s.splat(0.0), s.load_part(gate.as_ptr().add(i), n, 0.0)));
-                    s.store_part(out.as_mut_ptr().add(i), s.div(filter, s.add(one, e)), n);
+                    let gate = math::sigmoid(s, s.load_part(gate.as_ptr().add(i), n, 0.0));
+                    s.store_part(out.as_mut_ptr().add(i), s.mul(filter, gate), n);
                 }
             }
         }
@@ -98,12 +97,14 @@ impl Kernel for Lstm<'_> {
             let n = S::LANES.min(width - i);
             // SAFETY: `n` values are left in each: all are `width` long, the gates four times.
             unsafe {
-                let gate = |which: usize| s.load_part(self.gates.as_ptr().add(which * width + i), n, 0.0);
-                let open = |which| s.div(s.splat(1.0), s.add(s.splat(1.0), math::exp(s, s.sub(s.splat(0.0), gate(which)))));
-                let fresh = s.mul(open(0), math::tanh(s, gate(2)));
-                let cell = s.fma(open(1), s.load_part(self.cell.as_ptr().add(i), n, 0.0), fresh);
+                let gate = self.gates.as_ptr().add(i);
+                let input = math::sigmoid(s, s.load_part(gate, n, 0.0));
+                let forget = math::sigmoid(s, s.load_part(gate.add(width), n, 0.0));
+                let fresh = math::tanh(s, s.load_part(gate.add(2 * width), n, 0.0));
+                let output = math::sigmoid(s, s.load_part(gate.add(3 * width), n, 0.0));
+                let cell = s.fma(forget, s.load_part(self.cell.as_ptr().add(i), n, 0.0), s.mul(input, fresh));
                 s.store_part(self.cell.as_mut_ptr().add(i), cell, n);
-                s.store_part(self.output.as_mut_ptr().add(i), s.mul(open(3), math::tanh(s, cell)), n);
+                s.store_part(self.output.as_mut_ptr().add(i), s.mul(output, math::tanh(s, cell)), n);
             }
         }
     }

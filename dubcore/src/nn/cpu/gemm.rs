@@ -12,7 +12,7 @@ use std::hint::black_box;
 use super::arena::{Arena, Lent, cast, cast_mut};
 use super::pack::{Format, LEAST, Packed};
 use super::pages::LINE;
-use super::simd::{Kernel, MATRIX_ROWS, MATRIX_WORDS, MAX_LANES, Matrix, Simd, math, prefetch};
+use super::simd::{Kernel, MATRIX_ROWS, MATRIX_WORDS, MAX_LANES, Matrix, Simd, halves, math, prefetch};
 use super::tile::{Rows, Tile};
 use crate::team::Team;
 
@@ -74,7 +74,7 @@ impl Act {
     }
 }
 
-/// Inputs as words. Row `r`'s words of tap `t` begin at `r * row + t * tap`.
+/// Inputs as words, bytes as [`Simd::BYTE_WORDS`] has them. Row `r`'s words of tap `t` begin at `r * row + t * tap`.
 #[derive(Clone, Copy)]
 pub(super) struct Operand<'a> {
     pub(super) words: &'a [u32],
@@ -108,9 +108,10 @@ impl<'a> Prepared<'a> {
         if w.format == Format::F32 {
             return Self::Plain(x);
         }
-        let (rows, per_row) = (x.len(), w.format.words(x.columns()));
+        let int8 = w.format == Format::Int8;
+        let (rows, per_row) = (x.len(), w.format.words(x.columns()) * if int8 { w.isa.byte_words() } else { 1 });
         let mut words = arena.lend(rows * per_row);
-        let mut scales = arena.lend(if w.format == Format::Int8 { rows * SCALE } else { 0 });
+        let mut scales = arena.lend(if int8 { rows * SCALE } else { 0 });
         let (of_part, all) = ((SHARE / x.columns().max(1)).max(1), Tile::dense(&mut scales, SCALE).shared());
         team.each_rows(Tile::dense(cast_mut(&mut words), per_row), of_part, |i, mut words| {
             let x = x.slice(i * of_part, of_part);
@@ -151,7 +152,7 @@ impl Kernel for Convert<'_> {
             match self.format {
                 Format::F32 => to_f32(s, x, self.act, cast_mut(to)),
                 Format::Bf16 => to_bf16(s, x, self.act, cast_mut(to)),
-                Format::Int8 => self.scales[SCALE * r..][..SCALE].copy_from_slice(&inputs(s, x, cast_mut(to))),
+                Format::Int8 => self.scales[SCALE * r..][..SCALE].copy_from_slice(&inputs(s, x, to)),
             }
         }
     }
@@ -202,11 +203,19 @@ fn range<S: Simd>(s: S, x: &[f32]) -> (f32, f32, f32) {
 /// Rounds inputs to 0..=255, from the least to the largest; what is left of `to` weighs nothing. Returns what 1 stands for, NaN
 /// where a value is not finite, and what stands for zero.
 #[inline(always)]
-fn inputs<S: Simd>(s: S, x: &[f32], to: &mut [u8]) -> [f32; SCALE] {
+fn inputs<S: Simd>(s: S, x: &[f32], to: &mut [u32]) -> [f32; SCALE] {
     let (low, high, finite) = range(s, x);
     let scale = (high / 255.0 - low / 255.0).max(LEAST) + finite;
     let zero = (-low / scale).round_ties_even();
-    bytes(s, x, to, (scale, zero), (0.0, 255.0));
+    // Halfwords grow from the front over the bytes, which are at the end, and have been read when they come there.
+    let first = to.len() - to.len() / S::BYTE_WORDS;
+    bytes(s, x, cast_mut(&mut to[first..]), (scale, zero), (0.0, 255.0));
+    if S::BYTE_WORDS == 2 {
+        for i in first..to.len() {
+            let at = 2 * (i - first);
+            [to[at], to[at + 1]] = halves(to[i]);
+        }
+    }
     [scale, zero]
 }
 
@@ -262,7 +271,8 @@ impl Kernel for Product<'_> {
             return;
         }
         assert!(rows <= a.rows && panel * w.width() + columns <= w.shape.outputs && w.width() == 2 * S::LANES);
-        assert!((rows - 1) * a.row + (w.shape.taps - 1) * a.tap + w.words() <= a.words.len());
+        let words = w.words() * if w.format == Format::Int8 { S::BYTE_WORDS } else { 1 };
+        assert!((rows - 1) * a.row + (w.shape.taps - 1) * a.tap + words <= a.words.len());
         match w.format {
             Format::F32 => self.strips::<S, F32>(s),
             Format::Bf16 => self.strips::<S, Bf16>(s),
@@ -308,7 +318,9 @@ impl Product<'_> {
                     let p = if panel + most <= to { most } else { 1 };
                     let at = (self.panel + panel) * of_panel;
                     debug_assert!(at + p * of_panel <= w.panels().len());
-                    debug_assert!((row + m - 1) * a.row + (w.shape.taps - 1) * a.tap + w.words() <= a.words.len());
+                    debug_assert!(
+                        (row + m - 1) * a.row + (w.shape.taps - 1) * a.tap + w.words() * D::words::<S>() <= a.words.len()
+                    );
                     debug_assert!(m * p * width <= SUMS);
                     // SAFETY: as asserted here and in `run`.
                     unsafe {
@@ -394,13 +406,24 @@ impl Product<'_> {
     }
 }
 
-/// How a word of inputs and a vector of words of weights add to a sum.
+/// How inputs and a vector of words of weights add to a sum.
 pub(super) trait Dot {
     const INT8: bool = false;
     const WORDS_ARE_FLOATS: bool = false;
     type Sum<S: Simd>: Copy;
+
+    /// Words of inputs that meet a word of weights.
+    #[inline(always)]
+    fn words<S: Simd>() -> usize {
+        1
+    }
+
     fn zero<S: Simd>(s: S) -> Self::Sum<S>;
-    fn add<S: Simd>(s: S, sum: Self::Sum<S>, a: u32, b: S::I) -> Self::Sum<S>;
+
+    /// # Safety
+    /// So many words can be read at `a`.
+    unsafe fn add<S: Simd>(s: S, sum: Self::Sum<S>, a: *const u32, b: S::I) -> Self::Sum<S>;
+
     /// Its bits, as floats.
     fn bits<S: Simd>(s: S, sum: Self::Sum<S>) -> S::F;
 }
@@ -419,8 +442,9 @@ impl Dot for F32 {
     }
 
     #[inline(always)]
-    fn add<S: Simd>(s: S, sum: S::F, a: u32, b: S::I) -> S::F {
-        s.fma(s.splat(f32::from_bits(a)), s.floats(b), sum)
+    unsafe fn add<S: Simd>(s: S, sum: S::F, a: *const u32, b: S::I) -> S::F {
+        // SAFETY: the caller's promise.
+        s.fma(s.splat(f32::from_bits(unsafe { *a })), s.floats(b), sum)
     }
 
     #[inline(always)]
@@ -438,8 +462,9 @@ impl Dot for Bf16 {
     }
 
     #[inline(always)]
-    fn add<S: Simd>(s: S, sum: S::F, a: u32, b: S::I) -> S::F {
-        s.dot_bf16(sum, s.splat_word(a), b)
+    unsafe fn add<S: Simd>(s: S, sum: S::F, a: *const u32, b: S::I) -> S::F {
+        // SAFETY: the caller's promise.
+        s.dot_bf16(sum, s.splat_word(unsafe { *a }), b)
     }
 
     #[inline(always)]
@@ -453,13 +478,19 @@ impl Dot for Int8 {
     type Sum<S: Simd> = S::I;
 
     #[inline(always)]
+    fn words<S: Simd>() -> usize {
+        S::BYTE_WORDS
+    }
+
+    #[inline(always)]
     fn zero<S: Simd>(s: S) -> S::I {
         s.splat_word(0)
     }
 
     #[inline(always)]
-    fn add<S: Simd>(s: S, sum: S::I, a: u32, b: S::I) -> S::I {
-        s.dot_i8(sum, s.splat_word(a), b)
+    unsafe fn add<S: Simd>(s: S, sum: S::I, a: *const u32, b: S::I) -> S::I {
+        // SAFETY: the caller's promise.
+        unsafe { s.dot_i8(sum, a, b) }
     }
 
     #[inline(always)]
@@ -475,7 +506,7 @@ pub(super) struct Steps {
     pub(super) row: usize,
     pub(super) tap: usize,
     pub(super) taps: usize,
-    /// Words of a tap.
+    /// Words of a tap's weights.
     pub(super) words: usize,
     /// From a panel of weights to the next.
     pub(super) panel: usize,
@@ -487,8 +518,8 @@ pub(super) fn tile_of<S: Simd, D: Dot>(left: usize) -> (usize, usize) {
     match left {
         12.. if S::ROWS >= 12 => (12, 1),
         8.. if S::ROWS >= 8 => (8, 1),
-        // What is made of words of several numbers takes registers: where these are few, six rows' sums leave none.
-        6.. if S::ROWS >= 8 || (S::ROWS >= 6 && D::WORDS_ARE_FLOATS) => (6, 1),
+        // What is made of two bf16 before they are multiplied takes registers: where these are few, six rows' sums leave none.
+        6.. if S::ROWS >= 8 || (S::ROWS >= 6 && (D::WORDS_ARE_FLOATS || D::INT8)) => (6, 1),
         4.. if S::ROWS >= 12 => (4, 2),
         4.. if S::ROWS >= 4 => (4, 1),
         2.. if S::ROWS >= 12 => (2, 4),
@@ -584,7 +615,7 @@ unsafe fn sum<S: Simd, D: Dot, const M: usize, const P: usize>(
                 unsafe { step::<S, D, M, P>(s, &rows, b, steps, i, &mut acc) };
             }
             // They may end behind what can be read.
-            rows = rows.map(|three| three.wrapping_add(UNROLLED));
+            rows = rows.map(|three| three.wrapping_add(UNROLLED * D::words::<S>()));
             b = b.wrapping_add(UNROLLED * width);
             left -= UNROLLED;
         }
@@ -629,10 +660,12 @@ unsafe fn step<S: Simd, D: Dot, const M: usize, const P: usize>(
     }
     for (r, acc) in acc.iter_mut().enumerate() {
         // SAFETY: as above.
-        let x = unsafe { *rows[r / THREE].add(r % THREE * steps.row + i) };
-        for (acc, weights) in acc.iter_mut().zip(&weights) {
-            acc[0] = D::add(s, acc[0], x, weights[0]);
-            acc[1] = D::add(s, acc[1], x, weights[1]);
+        unsafe {
+            let x = rows[r / THREE].add(r % THREE * steps.row + i * D::words::<S>());
+            for (acc, weights) in acc.iter_mut().zip(&weights) {
+                acc[0] = D::add(s, acc[0], x, weights[0]);
+                acc[1] = D::add(s, acc[1], x, weights[1]);
+            }
         }
     }
 }

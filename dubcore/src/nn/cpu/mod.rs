@@ -17,7 +17,7 @@ mod tile;
 
 pub(crate) use arena::Arena;
 pub(crate) use attention::{KvCache, Queries, Seen, UNSEEN};
-pub(crate) use conv::{Conv, ConvToOne, ConvTranspose};
+pub(crate) use conv::{Conv, ConvToOne, ConvTranspose, by_tap};
 pub(crate) use each::{gate, log10, lstm, put};
 pub(crate) use gemm::{Act, End};
 pub(crate) use norm::{LayerNorm, Peak, above, draw, peak, softmax_rows};

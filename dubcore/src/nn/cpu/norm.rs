@@ -190,7 +190,9 @@ impl Kernel for Softmax<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
-        (0..self.0.rows()).for_each(|r| softmax(s, self.0.row(r)));
+        for r in 0..self.0.rows() {
+            softmax(s, self.0.row(r));
+        }
     }
 }
 
@@ -270,7 +272,10 @@ impl Kernel for Draw<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> usize {
         let parts = self.logits.chunks(PART);
-        let sums: Vec<f64> = parts.clone().map(|part| self.weigh(s, part).1).collect();
+        let mut sums = Vec::with_capacity(parts.len());
+        for part in parts.clone() {
+            sums.push(self.weigh(s, part).1);
+        }
         let mut left = self.share * sums.iter().sum::<f64>();
         for (p, (part, sum)) in parts.zip(sums).enumerate() {
             if left >= sum {

@@ -52,6 +52,7 @@ impl Simd for Avx2 {
     type I = __m256i;
     const LANES: usize = 8;
     const ROWS: usize = 6;
+    const BYTE_WORDS: usize = 2;
 
     #[inline(always)]
     unsafe fn load(self, p: *const f32) -> __m256 {
@@ -193,16 +194,15 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn dot_i8(self, acc: __m256i, a: __m256i, b: __m256i) -> __m256i {
-        // `maddubs` adds two products in a halfword, which these overflow. As halfwords both sides are multiplied exactly, and
-        // what is made of `b` serves all rows of a tile.
-        // SAFETY: as for `op`.
+    unsafe fn dot_i8(self, acc: __m256i, a: *const u32, b: __m256i) -> __m256i {
+        // `maddubs` adds two products in a halfword, which these overflow. As halfwords both sides are multiplied exactly: the
+        // inputs come as such, and what is made of `b` serves all rows of a tile.
+        // SAFETY: the caller's promise, and as for `op`.
         unsafe {
-            let ae = _mm256_and_si256(a, _mm256_set1_epi16(0xff));
-            let ao = _mm256_srli_epi16::<8>(a);
+            let (even, odd) = (self.splat_word(*a), self.splat_word(*a.add(1)));
             let be = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(b));
             let bo = _mm256_srai_epi16::<8>(b);
-            _mm256_add_epi32(_mm256_add_epi32(acc, _mm256_madd_epi16(ae, be)), _mm256_madd_epi16(ao, bo))
+            _mm256_add_epi32(_mm256_add_epi32(acc, _mm256_madd_epi16(even, be)), _mm256_madd_epi16(odd, bo))
         }
     }
 }

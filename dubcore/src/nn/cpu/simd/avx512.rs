@@ -233,8 +233,9 @@ impl<const BF16: bool, const AMX: bool> Simd for Avx512<BF16, AMX> {
     }
 
     #[inline(always)]
-    fn dot_i8(self, acc: __m512i, a: __m512i, b: __m512i) -> __m512i {
-        op!(_mm512_dpbusd_epi32(acc, a, b))
+    unsafe fn dot_i8(self, acc: __m512i, a: *const u32, b: __m512i) -> __m512i {
+        // SAFETY: the caller's promise, and as for `op`.
+        unsafe { _mm512_dpbusd_epi32(acc, self.splat_word(*a), b) }
     }
 
     #[inline(always)]

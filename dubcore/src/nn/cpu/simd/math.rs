@@ -40,6 +40,12 @@ pub(in super::super) fn gelu<S: Simd>(s: S, v: S::F) -> S::F {
     s.fma(s.mul(size, s.splat(-0.5)), erfc, s.max(s.splat(0.0), v))
 }
 
+/// 1 / (1 + e^-x).
+#[inline(always)]
+pub(in super::super) fn sigmoid<S: Simd>(s: S, v: S::F) -> S::F {
+    s.div(s.splat(1.0), s.add(s.splat(1.0), exp(s, s.sub(s.splat(0.0), v))))
+}
+
 /// x sigmoid(x).
 #[inline(always)]
 pub(in super::super) fn silu<S: Simd>(s: S, v: S::F) -> S::F {

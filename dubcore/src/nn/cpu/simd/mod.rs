@@ -31,6 +31,8 @@ pub(super) trait Simd: Copy + Send + Sync {
     const LANES: usize;
     /// Rows of the largest tile of a matrix product whose sums fit the registers, two vectors wide.
     const ROWS: usize;
+    /// Words that four bytes of inputs take: one, or two where bytes are multiplied as halfwords, the even ones before the odd.
+    const BYTE_WORDS: usize = 1;
     /// Whether there is a unit for products of whole tiles of bf16 and int8: [`MATRIX_ROWS`] rows by two vectors.
     const MATRIX: bool = false;
 
@@ -80,8 +82,12 @@ pub(super) trait Simd: Copy + Send + Sync {
     fn whole(self, v: Self::I) -> Self::F;
     /// `acc` plus the products of two bf16 in each word, f32 sums.
     fn dot_bf16(self, acc: Self::F, a: Self::I, b: Self::I) -> Self::F;
-    /// `acc` plus the products of four bytes in each word; exact. Those of `a` are unsigned, those of `b` signed, -127..=127.
-    fn dot_i8(self, acc: Self::I, a: Self::I, b: Self::I) -> Self::I;
+    /// `acc` plus the products of four bytes at `a`, the same for all lanes, by those of each word of `b`; exact. Those of `a` are
+    /// unsigned, those of `b` signed, -127..=127.
+    ///
+    /// # Safety
+    /// [`Simd::BYTE_WORDS`] words can be read at `a`.
+    unsafe fn dot_i8(self, acc: Self::I, a: *const u32, b: Self::I) -> Self::I;
 
     /// Readies the matrix unit for products of `rows` rows.
     ///
@@ -164,7 +170,8 @@ pub(super) struct Matrix {
     pub(super) b: *const u32,
 }
 
-/// What runs on an instruction set. `run` must be `#[inline(always)]`, as must be all it calls with vectors.
+/// What runs on an instruction set. `run` must be `#[inline(always)]`, as must be all it calls with vectors: no closure sees
+/// them, as it may be compiled apart, for any processor, where each operation is a call.
 pub(super) trait Kernel {
     type Out;
     fn run<S: Simd>(self, s: S) -> Self::Out;
@@ -270,15 +277,12 @@ impl Isa {
 
     /// Lanes of its vectors.
     pub(super) fn lanes(self) -> usize {
-        struct Lanes;
-        impl Kernel for Lanes {
-            type Out = usize;
-            #[inline(always)]
-            fn run<S: Simd>(self, _: S) -> usize {
-                S::LANES
-            }
-        }
-        self.run(Lanes)
+        self.run(Sizes).0
+    }
+
+    /// Words that four bytes of inputs take.
+    pub(super) fn byte_words(self) -> usize {
+        self.run(Sizes).1
     }
 
     /// Runs a kernel.
@@ -302,6 +306,18 @@ impl Isa {
     }
 }
 
+/// What the constants of an instruction set are.
+struct Sizes;
+
+impl Kernel for Sizes {
+    type Out = (usize, usize);
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) -> (usize, usize) {
+        (S::LANES, S::BYTE_WORDS)
+    }
+}
+
 impl fmt::Debug for Isa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
@@ -318,6 +334,12 @@ pub(super) fn prefetch<T>(p: *const T) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = p;
+}
+
+/// Four bytes as halfwords: the even ones, then the odd.
+#[inline(always)]
+pub(super) fn halves(word: u32) -> [u32; 2] {
+    [word & 0x00ff_00ff, word >> 8 & 0x00ff_00ff]
 }
 
 /// The nearest bf16, ties to even.

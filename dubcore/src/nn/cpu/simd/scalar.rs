@@ -144,9 +144,11 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
-    fn dot_i8(self, acc: I, a: I, b: I) -> I {
+    unsafe fn dot_i8(self, acc: I, a: *const u32, b: I) -> I {
+        // SAFETY: the caller's promise.
+        let a = unsafe { *a }.to_le_bytes();
         std::array::from_fn(|i| {
-            let (a, b) = (a[i].to_le_bytes(), b[i].to_le_bytes());
+            let b = b[i].to_le_bytes();
             let product = |k: usize| i32::from(a[k]) * i32::from(b[k] as i8);
             acc[i].wrapping_add((product(0) + product(1) + product(2) + product(3)) as u32)
         })

@@ -92,7 +92,10 @@ impl Kernel for Words {
         for (a, b) in [(255, -127i8), (255, 127), (0, 127), (128, -1), (1, 0), (7, -3)] {
             let weights = s.splat_word(u32::from_le_bytes([b as u8; 4]));
             for bytes in [[a; 4], [a, 100, 3, 0]] {
-                let got = s.whole(s.dot_i8(s.splat_word(5), s.splat_word(u32::from_le_bytes(bytes)), weights));
+                let word = u32::from_le_bytes(bytes);
+                let words = if S::BYTE_WORDS == 1 { [word, 0] } else { halves(word) };
+                // SAFETY: as many words as the instruction set asks for.
+                let got = s.whole(unsafe { s.dot_i8(s.splat_word(5), words.as_ptr(), weights) });
                 let sum: i32 = bytes.iter().map(|a| i32::from(*a)).sum();
                 assert_eq!(s.largest(got), (5 + sum * i32::from(b)) as f32, "{name} lanes");
             }
