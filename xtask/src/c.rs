@@ -46,7 +46,8 @@ pub(crate) fn test(project: &Project) -> Result<Tally> {
 /// The headers need nothing but themselves.
 fn compiles(place: &Place<'_>, tally: &mut Tally) -> Result<()> {
     for compiler in Compiler::ALL {
-        let headers: &[&str] = if compiler.is_cpp() { &["dubcore.h", "dubcore.hpp"] } else { &["dubcore.h"] };
+        let headers: &[&str] =
+            if compiler.is_cpp() { &["dubcore.h", "dubcore_owner.hpp", "dubcore.hpp"] } else { &["dubcore.h"] };
         for header in headers {
             let alone = place.dir.join(if compiler.is_cpp() { "alone.cpp" } else { "alone.c" });
             // Twice, for the guard.

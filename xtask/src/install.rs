@@ -58,7 +58,7 @@ pub(crate) fn lay(project: &Project, built: &Path, prefix: &Path) -> Result<Vec<
     let (real, soname) = (format!("libdubcore.so.{}", version.full), format!("libdubcore.so.{}", version.so));
     put(lib.join(&real), read(built.join("libdubcore.so"))?, 0o755)?;
     put(lib.join("libdubcore.a"), read(built.join("libdubcore.a"))?, 0o644)?;
-    for header in ["dubcore.h", "dubcore.hpp"] {
+    for header in ["dubcore.h", "dubcore.hpp", "dubcore_owner.hpp"] {
         put(include.join(header), read(project.root.join("include").join(header))?, 0o644)?;
     }
     put(lib.join("pkgconfig/dubcore.pc"), pkg_config(&version).into_bytes(), 0o644)?;

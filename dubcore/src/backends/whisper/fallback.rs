@@ -1,7 +1,8 @@
 //! Whether what a window was heard to say will do: repetitive or improbable text is tried again at a higher temperature,
 //! and improbable text where the model itself suspects silence is no speech (Radford et al. 2022, section 4.5).
 //!
-//! The rules are those of OpenAI's `transcribe`; of tries that all failed the most probable is taken, as in faster-whisper.
+//! The rules are those of OpenAI's `transcribe`. Of tries that all failed the most probable is taken, as in faster-whisper, but
+//! where all repeat themselves alike the first: then so does the speaker.
 
 use std::io::Write;
 
@@ -45,12 +46,14 @@ impl Try {
         rules.compression_ratio.is_some_and(|most| self.compression_ratio > most)
     }
 
-    /// Whether this failed try is a better answer than another: a text without repetitions, then the more probable one.
-    pub(super) fn better_than(&self, other: &Self, rules: &Fallback) -> bool {
-        match (self.is_repetitive(rules), other.is_repetitive(rules)) {
+    /// Whether this failed try is a better answer than an earlier one: a text without repetitions, or with far fewer, then the
+    /// more probable one. What is drawn from repetitive speech leaves a repetition out now and then, and is more probable so.
+    pub(super) fn better_than(&self, earlier: &Self, rules: &Fallback) -> bool {
+        match (self.is_repetitive(rules), earlier.is_repetitive(rules)) {
             (false, true) => true,
             (true, false) => false,
-            _ => self.found.score > other.found.score,
+            (true, true) => self.compression_ratio < earlier.compression_ratio / 2.0,
+            (false, false) => self.found.score > earlier.found.score,
         }
     }
 }
@@ -110,6 +113,8 @@ mod tests {
         assert!(attempt(-1.2, 1.0).better_than(&attempt(-1.3, 1.0), &rules));
         assert!(attempt(-1.4, 1.0).better_than(&attempt(-0.3, 9.0), &rules));
         assert!(!attempt(-0.3, 9.0).better_than(&attempt(-1.4, 1.0), &rules));
+        assert!(attempt(-0.6, 4.0).better_than(&attempt(-0.3, 9.0), &rules), "a loop that was left");
+        assert!(!attempt(-0.1, 2.6).better_than(&attempt(-0.3, 2.7), &rules), "the speaker repeats it");
     }
 
     #[test]
