@@ -5,7 +5,7 @@
 //! beginning. All but the recurrence, three quarters of the work, is done for many frames at once, by several threads. Equal
 //! to the published model in onnxruntime within 1e-5 of a probability.
 
-use super::cpu::{Act, Cpu, End, Format, Isa, Packed, Rows, Tile, by_tap, lstm};
+use super::cpu::{Act, Cpu, End, Format, Isa, Packed, Rows, Shape, Tile, by_tap, lstm};
 use super::weights::Weights;
 use crate::error::Result;
 use crate::process::PerProcess;
@@ -78,10 +78,9 @@ impl Silero {
         let layers = LAYERS.iter().enumerate().map(|(i, (inputs, outputs, _))| {
             let w = weights.at("encoder").at(i).at("reparam_conv");
             let published = w.values("weight", &[*outputs, *inputs, TAPS])?;
-            let mut turned = vec![0.0; published.len()];
-            let of_output = published.chunks_exact(inputs * TAPS).zip(turned.chunks_exact_mut(inputs * TAPS));
-            of_output.for_each(|(from, to)| by_tap(from, TAPS, to));
-            Ok(pack(&turned, Some(&w.values("bias", &[*outputs])?), (*outputs, TAPS * inputs)))
+            let shape = Shape { outputs: *outputs, channels: TAPS * inputs, taps: 1 };
+            let row = |o: usize, to: &mut [f32]| by_tap(&published[o * to.len()..][..to.len()], TAPS, to);
+            Ok(Packed::new(&Cpu::alone(), isa, Format::F32, shape, Some(&w.values("bias", &[*outputs])?), row))
         });
         let gates = (4 * WIDTH, WIDTH);
         let lstm = weights.at("decoder.rnn");

@@ -82,7 +82,8 @@ pub(super) fn windows(audio: &Audio, opts: &SttOptions, longest: Duration, job: 
     Ok(windows)
 }
 
-/// Neighbours joined as long as they are no longer than `longest` together: the times of what is said are then the model's to tell.
+/// Neighbours joined as long as they are no longer than `longest` together: the times of what is said are then the model's to
+/// tell.
 fn filled(spans: Vec<Span>, longest: Duration) -> Vec<Part> {
     let mut out: Vec<Part> = Vec::new();
     for span in spans {

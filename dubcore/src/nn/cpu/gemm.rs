@@ -271,8 +271,6 @@ impl Kernel for Product<'_> {
             return;
         }
         assert!(rows <= a.rows && panel * w.width() + columns <= w.shape.outputs && w.width() == 2 * S::LANES);
-        let words = w.words() * if w.format == Format::Int8 { S::BYTE_WORDS } else { 1 };
-        assert!((rows - 1) * a.row + (w.shape.taps - 1) * a.tap + words <= a.words.len());
         match w.format {
             Format::F32 => self.strips::<S, F32>(s),
             Format::Bf16 => self.strips::<S, Bf16>(s),
@@ -295,6 +293,8 @@ impl Product<'_> {
     fn strips<S: Simd, D: Dot>(mut self, s: S) {
         let (width, rows) = (2 * S::LANES, self.out.rows());
         let panels = self.out.columns().div_ceil(width);
+        let words = self.w.words() * D::words::<S>();
+        assert!((rows - 1) * self.a.row + (self.w.shape.taps - 1) * self.a.tap + words <= self.a.words.len());
         if S::MATRIX && !D::WORDS_ARE_FLOATS && self.w.words().is_multiple_of(MATRIX_WORDS) {
             return self.matrix::<S, D>(s, panels);
         }
@@ -318,9 +318,7 @@ impl Product<'_> {
                     let p = if panel + most <= to { most } else { 1 };
                     let at = (self.panel + panel) * of_panel;
                     debug_assert!(at + p * of_panel <= w.panels().len());
-                    debug_assert!(
-                        (row + m - 1) * a.row + (w.shape.taps - 1) * a.tap + w.words() * D::words::<S>() <= a.words.len()
-                    );
+                    debug_assert!((row + m - 1) * a.row + (w.shape.taps - 1) * a.tap + words <= a.words.len());
                     debug_assert!(m * p * width <= SUMS);
                     // SAFETY: as asserted here and in `run`.
                     unsafe {
@@ -355,7 +353,7 @@ impl Product<'_> {
                     let at = (self.panel + panel) * of_panel;
                     debug_assert!(at + of_panel <= w.panels().len());
                     debug_assert!((row + count - 1) * a.row + (w.shape.taps - 1) * a.tap + w.words() <= a.words.len());
-                    // SAFETY: as asserted here and in `run`; `SUMS` is what the unit makes at most.
+                    // SAFETY: as asserted here, in `strips` and in `run`; `SUMS` is what the unit makes at most.
                     unsafe {
                         let (from, b) = (a.words.as_ptr().add(row * a.row), w.panels().as_ptr().add(at));
                         let (int8, taps, words) = (D::INT8, w.shape.taps, w.words());
