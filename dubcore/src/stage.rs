@@ -216,7 +216,8 @@ setters! { SttOptions:
 pub struct Fallback {
     /// The temperatures to try in turn, each 0 to 2; at least one. Default: 0 (the likeliest words) to 1 in steps of 0.2.
     pub temperatures: Vec<f64>,
-    /// A text is too repetitive, and tried again, if zlib makes it shorter than by this factor. Default 2.4; `None`: never.
+    /// A text is too repetitive, and tried again, if zlib makes it shorter than by this factor; if that is all that is wrong
+    /// with it, at first in halves, where speech pauses. Default 2.4; `None`: never.
     pub compression_ratio: Option<f64>,
     /// A text is too improbable, and tried again, if its mean log-probability per token is lower. Default -1; `None`: never.
     pub avg_logprob: Option<f64>,

@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use dubcore::{Job, SttOptions};
+use dubcore::{Audio, Fallback, Job, SttOptions};
 
 /// How far a time may lie from the truth, in seconds.
 const NEAR: f64 = 0.2;
@@ -33,4 +33,30 @@ fn a_window_that_was_left_early_is_heard_again() {
     // A sentence and the beginning of the next: so many tokens a window holds twice or three times.
     let opts = SttOptions::default().timestamps(true).max_tokens(18);
     check("station.mp4", &opts);
+}
+
+#[test]
+fn what_a_speaker_repeats_is_heard_in_halves() {
+    let (said, text) = truth("kitchen.wav").remove(2);
+    let clip = clip_audio("kitchen.wav");
+    let rate = clip.rate();
+    let pause = vec![0.0; rate as usize * 6 / 10];
+    let mut samples = pause.clone();
+    while samples.len() + clip.slice(said).len() < 9 * rate as usize {
+        samples.extend_from_slice(clip.slice(said).samples());
+        samples.extend_from_slice(&pause);
+    }
+    let audio = Audio::new(samples, rate).unwrap();
+    let hear = |fallback| {
+        let opts = SttOptions::default().timestamps(true).fallback(fallback);
+        recogniser().transcribe(&audio, &opts, &Job::new()).unwrap().segments
+    };
+    let whole = hear(Fallback::none());
+    assert!(whole.iter().all(|s| s.compression_ratio.unwrap() > 2.4), "{whole:?}");
+    let halves = hear(Fallback::default());
+    for heard in [&whole, &halves] {
+        assert!(heard.len() >= 3 && heard.iter().all(|s| s.text == text), "{heard:?}");
+    }
+    assert_eq!(whole.len(), halves.len());
+    assert!(halves.iter().all(|s| s.temperature == Some(0.0) && s.compression_ratio.unwrap() < 2.4), "{halves:?}");
 }

@@ -221,13 +221,15 @@ impl Whisper {
                     found,
                 };
                 let verdict = this.judge(&opts.fallback, windows[row].no_speech);
-                if verdict == Verdict::Retry {
+                let more = attempt + 1 < opts.fallback.temperatures.len();
+                let halve = verdict == Verdict::Halve && attempt == 0 && more && windows[row].halves;
+                if matches!(verdict, Verdict::Halve | Verdict::Retry) && !halve {
                     again.push(row);
                     if heard[row].as_ref().is_some_and(|best| !this.better_than(&best.best, &opts.fallback)) {
                         continue;
                     }
                 }
-                heard[row] = Some(Heard { best: this, silence: verdict == Verdict::Silence });
+                heard[row] = Some(Heard { best: this, silence: verdict == Verdict::Silence, halve });
             }
             open = again;
             if open.is_empty() {
@@ -298,6 +300,8 @@ impl Whisper {
 struct Window<'a> {
     sound: &'a [f32],
     no_speech: Option<f64>,
+    /// Whether it has halves that could be heard instead.
+    halves: bool,
 }
 
 /// What a window was heard to say.
@@ -305,6 +309,8 @@ struct Heard {
     best: Try,
     /// Nobody speaks, whatever `best` says.
     silence: bool,
+    /// Its halves are to be heard instead.
+    halve: bool,
 }
 
 impl Stt for Whisper {
@@ -342,8 +348,9 @@ impl Stt for Whisper {
                     }
                 };
                 let prompt = self.special.prompt(language, opts)?;
-                let windows: Vec<_> =
-                    sounds.iter().zip(&signs).map(|(sound, s)| Window { sound, no_speech: s.no_speech }).collect();
+                let windows: Vec<_> = (0..batch.len())
+                    .map(|i| Window { sound: sounds[i], no_speech: signs[i].no_speech, halves: batch[i].halves().is_some() })
+                    .collect();
                 // A window's tokens are not known beforehand: each step takes a share of what is left.
                 let mut advance = |step: usize, _| {
                     let within = ENCODED + (1.0 - ENCODED) * (1.0 - (-(step as f64) / 24.0).exp());
@@ -354,6 +361,10 @@ impl Stt for Whisper {
             })?;
             done += batch.len();
             for (part, (heard, signs)) in batch.iter().zip(heard).filter(|(_, (heard, _))| !heard.silence) {
+                if heard.halve {
+                    open.extend(part.halves().into_iter().flatten());
+                    continue;
+                }
                 let (mut found, unended) = self.text.segments(&heard.best.found, part.span, &self.special)?;
                 if let Some(last) = found.last().filter(|_| opts.timestamps) {
                     let rest = part.rest(if unended { last.span.start } else { last.span.end });
@@ -372,7 +383,7 @@ impl Stt for Whisper {
             }
         }
         job.report(1.0);
-        // What was left out at first was heard last.
+        // What was heard again was heard last.
         segments.sort_by_key(|s| s.span.start);
         let mut metadata = Metadata::new(&self.info, began.elapsed(), audio.duration());
         let scores: Vec<f64> = segments.iter().filter_map(|s| s.avg_logprob).collect();

@@ -60,7 +60,7 @@ impl Recogniser {
         let prompt = model.special.prompt(language, &opts)?;
         nn::run(&Job::new(), cpu(), |ctx| {
             let mut session = model.decoder.start(ctx, &encoded.0, None)?;
-            let windows = [Window { sound: &[], no_speech: None }];
+            let windows = [Window { sound: &[], no_speech: None, halves: false }];
             let found = model.attempt(ctx, &mut session, &prompt, (&[0], &windows), 0, &opts, &mut |_, _| ())?;
             Ok(found.into_iter().next().map(|h| h.tokens).unwrap_or_default())
         })

@@ -1,8 +1,10 @@
 //! Whether what a window was heard to say will do: repetitive or improbable text is tried again at a higher temperature,
 //! and improbable text where the model itself suspects silence is no speech (Radford et al. 2022, section 4.5).
 //!
-//! The rules are those of OpenAI's `transcribe`. Of tries that all failed the most probable is taken, as in faster-whisper, but
-//! where all repeat themselves alike the first: then so does the speaker.
+//! The rules are those of OpenAI's `transcribe`, with two differences. Where speech pauses within a window whose text is
+//! repetitive but probable, its halves are heard before anything is drawn: a loop ends with its context, and what the speaker
+//! does repeat is repeated less in half of it, where a draw that passes is one that left something out. Of tries that all
+//! failed the most probable is taken, as in faster-whisper, but where all repeat themselves alike the first.
 
 use std::io::Write;
 
@@ -27,6 +29,8 @@ pub(super) struct Try {
 pub(super) enum Verdict {
     Keep,
     Silence,
+    /// To be heard again in halves, or at a higher temperature where it cannot be halved.
+    Halve,
     Retry,
 }
 
@@ -37,7 +41,8 @@ impl Try {
         let silent = no_speech.zip(rules.no_speech).is_some_and(|(p, most)| p > most);
         match () {
             () if silent && improbable => Verdict::Silence,
-            () if improbable || self.is_repetitive(rules) => Verdict::Retry,
+            () if improbable => Verdict::Retry,
+            () if self.is_repetitive(rules) => Verdict::Halve,
             () => Verdict::Keep,
         }
     }
@@ -96,12 +101,13 @@ mod tests {
         let rules = Fallback::default();
         let judge = |score, ratio, no_speech| attempt(score, ratio).judge(&rules, no_speech);
         assert_eq!(judge(-0.5, 1.5, Some(0.1)), Verdict::Keep);
-        assert_eq!(judge(-0.5, 2.41, Some(0.1)), Verdict::Retry, "repetitive");
+        assert_eq!(judge(-0.5, 2.41, Some(0.1)), Verdict::Halve, "repetitive");
         assert_eq!(judge(-0.5, 2.39, Some(0.1)), Verdict::Keep);
         assert_eq!(judge(-1.01, 1.5, Some(0.1)), Verdict::Retry, "improbable");
         assert_eq!(judge(-1.01, 1.5, Some(0.61)), Verdict::Silence);
         assert_eq!(judge(-0.99, 1.5, Some(0.99)), Verdict::Keep, "silence must be improbable, too");
-        assert_eq!(judge(-0.5, 2.41, Some(0.99)), Verdict::Retry, "repetitive and probable is no silence");
+        assert_eq!(judge(-0.5, 2.41, Some(0.99)), Verdict::Halve, "repetitive and probable is no silence");
+        assert_eq!(judge(-1.01, 2.41, Some(0.1)), Verdict::Retry, "repetitive and improbable");
         assert_eq!(judge(-1.01, 1.5, None), Verdict::Retry, "a model without a token for silence");
         let off = Fallback::none();
         assert_eq!(attempt(-9.0, 30.0).judge(&off, Some(1.0)), Verdict::Keep);

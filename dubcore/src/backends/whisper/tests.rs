@@ -12,7 +12,7 @@ fn first_try(model: &Whisper, ctx: &Ctx<'_>, encoded: &Act, opts: &SttOptions) -
     let opts = opts.clone().fallback(Fallback::none());
     let mut session = model.decoder.start(ctx, encoded, None)?;
     let signs = model.signs(ctx, &mut session, encoded.shape()?.0)?;
-    let windows: Vec<_> = signs.iter().map(|s| Window { sound: &[], no_speech: s.no_speech }).collect();
+    let windows: Vec<_> = signs.iter().map(|s| Window { sound: &[], no_speech: s.no_speech, halves: false }).collect();
     let prompt = model.special.prompt(model.language(&opts)?.unwrap(), &opts)?;
     let heard = model.decode(ctx, &mut session, &prompt, &windows, &opts, &mut |_, _| ())?;
     Ok(heard.into_iter().map(|h| h.best.found.tokens).collect())
@@ -260,7 +260,7 @@ fn windows_are_tried_again_or_dropped_as_by_transformers() {
                 let opts = SttOptions::default().language(Lang::EN).max_tokens(max).fallback(fallback.clone());
                 let prompt = model.special.prompt(model.language(&opts)?.unwrap(), &opts)?;
                 let windows: Vec<_> =
-                    sounds.iter().zip(&signs).map(|(sound, s)| Window { sound, no_speech: s.no_speech }).collect();
+                    sounds.iter().zip(&signs).map(|(sound, s)| Window { sound, no_speech: s.no_speech, halves: false }).collect();
                 let heard = model.decode(ctx, &mut session, &prompt, &windows, &opts, &mut |_, _| ())?;
                 for (row, heard) in heard.iter().enumerate() {
                     let expected = &rule["windows"][row];
@@ -287,7 +287,7 @@ fn windows_are_tried_again_or_dropped_as_by_transformers() {
             let fallback = Fallback::default().temperatures(vec![0.0, 0.8]).avg_logprob(100.0).no_speech(None);
             let opts = SttOptions::default().language(Lang::EN).max_tokens(max).fallback(fallback);
             let prompt = model.special.prompt(model.language(&opts)?.unwrap(), &opts)?;
-            let windows: Vec<_> = sounds.iter().map(|sound| Window { sound, no_speech: None }).collect();
+            let windows: Vec<_> = sounds.iter().map(|sound| Window { sound, no_speech: None, halves: false }).collect();
             let texts = |heard: Vec<Heard>| heard.into_iter().map(|h| h.best.found.tokens).collect::<Vec<_>>();
             let together = texts(model.decode(ctx, &mut session, &prompt, &windows, &opts, &mut |_, _| ())?);
             let (rows, time, width) = encoded.shape()?;

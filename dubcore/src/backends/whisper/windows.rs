@@ -41,6 +41,15 @@ impl Part {
         let got_on = until.saturating_sub(self.span.start) >= LEFT_OUT;
         (got_on && spoken >= LEFT_OUT).then(|| Self { span: Span::new(start, end), speech })
     }
+
+    /// Its two halves, cut at the pause nearest to its middle. Each is shorter, so that halving ends.
+    pub(super) fn halves(&self) -> Option<[Self; 2]> {
+        let middle = (self.span.start + self.span.end) / 2;
+        let off = |at: &usize| ((self.speech[at - 1].end + self.speech[*at].start) / 2).abs_diff(middle);
+        let (before, after) = self.speech.split_at((1..self.speech.len()).min_by_key(off)?);
+        let half = |start, end, speech: &[Span]| Self { span: Span::new(start, end), speech: speech.to_vec() };
+        Some([half(self.span.start, before.last()?.end, before), half(after.first()?.start, self.span.end, after)])
+    }
 }
 
 /// The spans asked for, or those in which somebody speaks; what is longer than `longest` is cut where speech pauses.
@@ -114,6 +123,17 @@ mod tests {
         let found = filled(spans.clone(), Duration::from_secs(30));
         assert_eq!(found.iter().map(|p| p.span).collect::<Vec<_>>(), [span(0, 29), span(30, 31), span(40, 70), span(71, 72)]);
         assert_eq!(found.into_iter().flat_map(|p| p.speech).collect::<Vec<_>>(), spans);
+    }
+
+    #[test]
+    fn halves_are_cut_where_speech_pauses() {
+        let part = Part { span: span(0, 30), speech: vec![span(1, 8), span(9, 12), span(14, 29)] };
+        let [a, b] = part.halves().unwrap();
+        assert_eq!((a.span, b.span), (span(0, 12), span(14, 30)));
+        assert_eq!((a.speech.as_slice(), b.speech.as_slice()), part.speech.split_at(2));
+        assert_eq!(a.halves().unwrap().map(|p| p.span), [span(0, 8), span(9, 12)]);
+        assert_eq!(b.halves(), None, "there is no pause");
+        assert_eq!(Part { span: span(0, 30), speech: vec![] }.halves(), None);
     }
 
     #[test]
