@@ -1,5 +1,7 @@
 //! Models whose files cannot be read, or were cut off, at every byte.
 
+use std::sync::LazyLock;
+
 use rayon::prelude::*;
 
 use super::fixtures::fixture;
@@ -83,8 +85,10 @@ fn every_file_may_be_cut_off_at_every_byte() {
 
 #[test]
 fn every_weight_file_may_be_cut_off_at_every_byte() {
-    for model in MODELS {
-        let bytes: &'static [u8] = std::fs::read(fixture(model).join("model.safetensors")).unwrap().leak();
+    // The weights keep a reference into the bytes they are read from.
+    static FILES: LazyLock<Vec<Vec<u8>>> =
+        LazyLock::new(|| MODELS.iter().map(|model| std::fs::read(fixture(model).join("model.safetensors")).unwrap()).collect());
+    for (model, bytes) in MODELS.iter().zip(FILES.iter()) {
         let unnoticed = (0..bytes.len()).into_par_iter().filter(|cut| {
             let kind = Weights::parse("model.safetensors", bytes[..*cut].into()).map(drop).map_err(|e| e.kind());
             kind != Err(ErrorKind::ModelCorrupt)
