@@ -220,16 +220,16 @@ impl Whisper {
                     compression_ratio: compression_ratio(&self.text.words(&found, &self.special)?),
                     found,
                 };
-                let verdict = this.judge(&opts.fallback, windows[row].no_speech);
-                let more = attempt + 1 < opts.fallback.temperatures.len();
-                let halve = verdict == Verdict::Halve && attempt == 0 && more && windows[row].halves;
-                if matches!(verdict, Verdict::Halve | Verdict::Retry) && !halve {
+                // In place of the tries at other temperatures, so not where there are none.
+                let halves = windows[row].halves && attempt == 0 && opts.fallback.temperatures.len() > 1;
+                let verdict = this.judge(&opts.fallback, windows[row].no_speech, halves);
+                if verdict == Verdict::Retry {
                     again.push(row);
                     if heard[row].as_ref().is_some_and(|best| !this.better_than(&best.best, &opts.fallback)) {
                         continue;
                     }
                 }
-                heard[row] = Some(Heard { best: this, silence: verdict == Verdict::Silence, halve });
+                heard[row] = Some(Heard { best: this, verdict });
             }
             open = again;
             if open.is_empty() {
@@ -307,10 +307,8 @@ struct Window<'a> {
 /// What a window was heard to say.
 struct Heard {
     best: Try,
-    /// Nobody speaks, whatever `best` says.
-    silence: bool,
-    /// Its halves are to be heard instead.
-    halve: bool,
+    /// Of `best`.
+    verdict: Verdict,
 }
 
 impl Stt for Whisper {
@@ -360,10 +358,14 @@ impl Stt for Whisper {
                 Ok(heard.into_iter().zip(signs).collect::<Vec<_>>())
             })?;
             done += batch.len();
-            for (part, (heard, signs)) in batch.iter().zip(heard).filter(|(_, (heard, _))| !heard.silence) {
-                if heard.halve {
-                    open.extend(part.halves().into_iter().flatten());
-                    continue;
+            for (part, (heard, signs)) in batch.iter().zip(heard) {
+                match heard.verdict {
+                    Verdict::Keep | Verdict::Retry => {}
+                    Verdict::Silence => continue,
+                    Verdict::Halve => {
+                        open.extend(part.halves().into_iter().flatten());
+                        continue;
+                    }
                 }
                 let (mut found, unended) = self.text.segments(&heard.best.found, part.span, &self.special)?;
                 if let Some(last) = found.last().filter(|_| opts.timestamps) {

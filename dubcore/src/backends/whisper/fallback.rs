@@ -29,20 +29,21 @@ pub(super) struct Try {
 pub(super) enum Verdict {
     Keep,
     Silence,
-    /// To be heard again in halves, or at a higher temperature where it cannot be halved.
+    /// To be heard again in halves.
     Halve,
     Retry,
 }
 
 impl Try {
-    /// `no_speech` is the window's probability of holding no speech, where the model tells.
-    pub(super) fn judge(&self, rules: &Fallback, no_speech: Option<f64>) -> Verdict {
+    /// `no_speech` is the window's probability of holding no speech, where the model tells; `halves`, whether it may be halved.
+    pub(super) fn judge(&self, rules: &Fallback, no_speech: Option<f64>, halves: bool) -> Verdict {
         let improbable = rules.avg_logprob.is_some_and(|least| f64::from(self.found.score) < least);
         let silent = no_speech.zip(rules.no_speech).is_some_and(|(p, most)| p > most);
+        let repetitive = self.is_repetitive(rules);
         match () {
             () if silent && improbable => Verdict::Silence,
-            () if improbable => Verdict::Retry,
-            () if self.is_repetitive(rules) => Verdict::Halve,
+            () if repetitive && !improbable && halves => Verdict::Halve,
+            () if improbable || repetitive => Verdict::Retry,
             () => Verdict::Keep,
         }
     }
@@ -99,7 +100,7 @@ mod tests {
     #[test]
     fn each_rule_by_itself() {
         let rules = Fallback::default();
-        let judge = |score, ratio, no_speech| attempt(score, ratio).judge(&rules, no_speech);
+        let judge = |score, ratio, no_speech| attempt(score, ratio).judge(&rules, no_speech, true);
         assert_eq!(judge(-0.5, 1.5, Some(0.1)), Verdict::Keep);
         assert_eq!(judge(-0.5, 2.41, Some(0.1)), Verdict::Halve, "repetitive");
         assert_eq!(judge(-0.5, 2.39, Some(0.1)), Verdict::Keep);
@@ -109,8 +110,9 @@ mod tests {
         assert_eq!(judge(-0.5, 2.41, Some(0.99)), Verdict::Halve, "repetitive and probable is no silence");
         assert_eq!(judge(-1.01, 2.41, Some(0.1)), Verdict::Retry, "repetitive and improbable");
         assert_eq!(judge(-1.01, 1.5, None), Verdict::Retry, "a model without a token for silence");
+        assert_eq!(attempt(-0.5, 2.41).judge(&rules, Some(0.1), false), Verdict::Retry, "repetitive without a pause");
         let off = Fallback::none();
-        assert_eq!(attempt(-9.0, 30.0).judge(&off, Some(1.0)), Verdict::Keep);
+        assert_eq!(attempt(-9.0, 30.0).judge(&off, Some(1.0), true), Verdict::Keep);
     }
 
     #[test]
