@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 use crate::Tally;
-use crate::install::lay;
+use crate::install::{HEADERS, lay};
 use crate::rust::{HEADER, counted};
 use crate::shell::{Project, run, watch};
 use place::{Compiler, Linking, Place};
@@ -46,9 +46,7 @@ pub(crate) fn test(project: &Project) -> Result<Tally> {
 /// The headers need nothing but themselves.
 fn compiles(place: &Place<'_>, tally: &mut Tally) -> Result<()> {
     for compiler in Compiler::ALL {
-        let headers: &[&str] =
-            if compiler.is_cpp() { &["dubcore.h", "dubcore_owner.hpp", "dubcore.hpp"] } else { &["dubcore.h"] };
-        for header in headers {
+        for header in HEADERS.iter().filter(|header| compiler.is_cpp() || header.ends_with(".h")) {
             let alone = place.dir.join(if compiler.is_cpp() { "alone.cpp" } else { "alone.c" });
             // Twice, for the guard.
             std::fs::write(&alone, format!("#include \"{header}\"\n#include \"{header}\"\nint main(void) {{ return 0; }}\n"))?;

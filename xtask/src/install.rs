@@ -36,6 +36,9 @@ pub(crate) fn install(project: &Project, prefix: &Path) -> Result<()> {
     Ok(())
 }
 
+/// In `include/`: those for C end in `.h`.
+pub(crate) const HEADERS: [&str; 3] = ["dubcore.h", "dubcore.hpp", "dubcore_owner.hpp"];
+
 /// Installs what lies in `built` below `prefix`; returns what was written. Everything finds the rest by where it lies itself,
 /// so that the prefix may be moved.
 pub(crate) fn lay(project: &Project, built: &Path, prefix: &Path) -> Result<Vec<PathBuf>> {
@@ -58,7 +61,7 @@ pub(crate) fn lay(project: &Project, built: &Path, prefix: &Path) -> Result<Vec<
     let (real, soname) = (format!("libdubcore.so.{}", version.full), format!("libdubcore.so.{}", version.so));
     put(lib.join(&real), read(built.join("libdubcore.so"))?, 0o755)?;
     put(lib.join("libdubcore.a"), read(built.join("libdubcore.a"))?, 0o644)?;
-    for header in ["dubcore.h", "dubcore.hpp", "dubcore_owner.hpp"] {
+    for header in HEADERS {
         put(include.join(header), read(project.root.join("include").join(header))?, 0o644)?;
     }
     put(lib.join("pkgconfig/dubcore.pc"), pkg_config(&version).into_bytes(), 0o644)?;
