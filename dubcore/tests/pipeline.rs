@@ -316,8 +316,8 @@ fn sentences() -> Vec<Audio> {
 
 #[test]
 fn under_load_every_bit_is_the_same() {
+    let _turn = shared();
     within(600, || {
-        let _turn = shared();
         let clips = Arc::new(sentences());
         let one = |audio: &Audio| {
             let (lines, dub) = dub_all(&dubber(), DubRequest::new(audio.clone(), Lang::ES).output(Output::Memory));
@@ -365,8 +365,8 @@ const SOON: Duration = Duration::from_secs(3);
 
 #[test]
 fn cancelling_keeps_what_is_finished() {
+    let _turn = alone();
     within(600, || {
-        let _turn = alone();
         let folder = tempfile::tempdir().unwrap();
         let request = || request("station.mp4").output(folder.path().join("track.wav"));
         let dubber = dubber();
@@ -414,8 +414,8 @@ fn cancelling_keeps_what_is_finished() {
 
 #[test]
 fn deadlines_end_a_run() {
+    let _turn = alone();
     within(600, || {
-        let _turn = alone();
         let folder = tempfile::tempdir().unwrap();
         let request = || request("kitchen.wav").output(folder.path().join("track.wav"));
         let dubber = dubber();
@@ -637,8 +637,8 @@ impl Stt for Patient {
 
 #[test]
 fn a_hosts_stage_hears_of_the_cancel() {
+    let _turn = shared();
     within(60, || {
-        let _turn = shared();
         let listening = Arc::new(AtomicBool::new(false));
         let dubber = Dubber::new(Arc::new(Patient(listening.clone())), Some(plain_pen()), Some(plain_mouth()));
         let job = Job::new();
@@ -655,8 +655,8 @@ fn a_hosts_stage_hears_of_the_cancel() {
 
 #[test]
 fn observers_may_call_anything() {
+    let _turn = shared();
     within(300, || {
-        let _turn = shared();
         let calls = Arc::new(AtomicUsize::new(0));
         let root = Job::new();
         let (counted, watched) = (calls.clone(), root.clone());

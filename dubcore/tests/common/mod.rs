@@ -32,7 +32,7 @@ pub(crate) fn alone() -> RwLockWriteGuard<'static, ()> {
     TURN.write().unwrap_or_else(|e| e.into_inner())
 }
 
-/// Fails where `work` hangs. Its panics are passed on.
+/// Fails where `work` hangs. Its panics are passed on. A turn is taken before: to wait for others is not to hang.
 pub(crate) fn within<R: Send + 'static>(seconds: u64, work: impl FnOnce() -> R + Send + 'static) -> R {
     let (send, receive) = mpsc::channel();
     let thread = std::thread::spawn(move || {
