@@ -99,8 +99,9 @@ struct Marian {
     max_positions: usize,
 }
 
-/// Most rows worked on at once, and most source tokens (padding included) among them.
-const MAX_ROWS: usize = 16;
+/// Most hypotheses worked on at once, each of which has a number for every token of the vocabulary, and most source tokens
+/// (padding included) among their sentences.
+const MAX_HYPOTHESES: usize = 64;
 const MAX_TOKENS: usize = 1024;
 
 /// Copies of tied tables, and positions, which are computed.
@@ -284,10 +285,11 @@ impl Marian {
 
 impl Translator for Marian {
     fn translate(&self, texts: &[&str], opts: &TranslateOptions, job: &Job) -> Vec<Result<Translation>> {
-        let failed = |e: Error| texts.iter().map(|_| Err(e.clone())).collect();
-        if let Err(e) = self.tokenizer.check(opts.from, opts.to, &self.info.model).and_then(|()| self.search(opts).map(|_| ())) {
-            return failed(e);
-        }
+        let checked = self.tokenizer.check(opts.from, opts.to, &self.info.model).and_then(|()| self.search(opts));
+        let most = match checked {
+            Ok((search, _)) => (MAX_HYPOTHESES / search.beams).max(1),
+            Err(e) => return texts.iter().map(|_| Err(e.clone())).collect(),
+        };
         let mut results: Vec<Option<Result<Translation>>> = texts.iter().map(|_| None).collect();
         let mut todo: Vec<(usize, Vec<u32>)> = Vec::new();
         for (i, text) in texts.iter().enumerate() {
@@ -316,7 +318,7 @@ impl Translator for Marian {
         while done < todo.len() {
             let rest = &todo[done..];
             let fits = |n: usize| n * rest[n - 1].1.len() <= MAX_TOKENS;
-            let rows = (1..=rest.len().min(MAX_ROWS)).rfind(|n| fits(*n)).unwrap_or(1);
+            let rows = (1..=rest.len().min(most)).rfind(|n| fits(*n)).unwrap_or(1);
             let began = Instant::now();
             let batch: Vec<&[u32]> = rest[..rows].iter().map(|(_, tokens)| tokens.as_slice()).collect();
             let share = (done as f64 / total, (done + rows) as f64 / total);

@@ -9,7 +9,7 @@
 
 use super::Cpu;
 use super::arena::{Arena, Buffer, Lent, cast, cast_mut};
-use super::gemm::{Act, Bf16, Dot, F32, SUMS, Steps, tile, tile_of, to_bf16};
+use super::gemm::{Act, Bf16, Dot, F32, SUMS, Steps, ahead_of, tile, tile_of, to_bf16};
 use super::norm::{exponentials, exponentials_bf16, largest};
 use super::pack::{Fill, Format};
 use super::simd::{Isa, Kernel, MATRIX_ROWS, MATRIX_WORDS, Matrix, Simd, bf16};
@@ -407,7 +407,8 @@ impl Attend<'_, '_> {
         debug_assert!((m - 1) * query_row + of_query <= query.len());
         let at = self.queries.sequence * cache.heads + self.head;
         let packed = &cache.keys.as_slice::<u32>()[at * cache.key_words()..][..cache.key_words()];
-        let steps = Steps { row: query_row, tap: 0, taps: 1, words: of_query, panel: of_query * width };
+        let ahead = ahead_of(row == 0, m);
+        let steps = Steps { row: query_row, tap: 0, taps: 1, words: of_query, panel: of_query * width, ahead };
         let (mut panel, panels) = (0, stride / width);
         let matrix = |steps: Steps, a: *const u32, b: *const u32| {
             let Steps { row, tap, taps, words, .. } = steps;
@@ -440,7 +441,7 @@ impl Attend<'_, '_> {
         let panel = cache.format.words(cache.room) * width;
         // A matrix unit takes whole tiles; the weights behind the last key are zero.
         let words = cache.format.words(if unit { stride } else { keys });
-        let steps = Steps { row: stride, tap: 0, taps: 1, words, panel };
+        let steps = Steps { row: stride, tap: 0, taps: 1, words, panel, ahead };
         debug_assert!(steps.words * width <= panel);
         let weights: &[u32] = cast(scores);
         let mut mixed = [0.0; SUMS];

@@ -191,6 +191,8 @@ fn range<S: Simd>(s: S, x: &[f32]) -> (f32, f32, f32) {
     let zero = s.splat(0.0);
     let (mut low, mut high, mut finite) = (zero, zero, zero);
     for i in (0..x.len()).step_by(S::LANES) {
+        // The rows behind it come from further than the first-level cache.
+        prefetch(x.as_ptr().wrapping_add(i + 512));
         // SAFETY: so many are left.
         let v = unsafe { s.load_part(x.as_ptr().add(i), S::LANES.min(x.len() - i), 0.0) };
         (low, high) = (s.min(low, v), s.max(high, v));
@@ -302,17 +304,19 @@ impl Product<'_> {
         let of_panel = w.panel_words();
         // Few rows are done by four panels at a time.
         let block = (BLOCK / (4 * of_panel).max(1)).max(if rows < S::ROWS { 4 } else { 1 });
-        let steps = Steps { row: a.row, tap: a.tap, taps: w.shape.taps, words: w.words(), panel: of_panel };
         let mut sums = [0.0; SUMS];
         for from in (0..panels).step_by(block) {
             let to = (from + block).min(panels);
             let mut row = 0;
             while row < rows {
-                // Of as many sums, those that are less high and wider take fewer loads.
+                // Of as many sums, those that are less high and wider take fewer loads. But where weights come from memory, each
+                // should meet as many rows as can be.
                 let (m, most) = match tile_of::<S, D>(rows - row) {
-                    (12, 1) if to - from > 1 => (6, 2),
+                    (12, 1) if to - from > 1 && row > 0 => (6, 2),
                     size => size,
                 };
+                let (ahead, taps) = (ahead_of(row == 0, m), w.shape.taps);
+                let steps = Steps { row: a.row, tap: a.tap, taps, words: w.words(), panel: of_panel, ahead };
                 let mut panel = from;
                 while panel < to {
                     let p = if panel + most <= to { most } else { 1 };
@@ -320,6 +324,7 @@ impl Product<'_> {
                     debug_assert!(at + p * of_panel <= w.panels().len());
                     debug_assert!((row + m - 1) * a.row + (w.shape.taps - 1) * a.tap + words <= a.words.len());
                     debug_assert!(m * p * width <= SUMS);
+                    self.ask((row, m), (panel * width, p * width));
                     // SAFETY: as asserted here and in `run`.
                     unsafe {
                         let (a, b) = (a.words.as_ptr().add(row * a.row), w.panels().as_ptr().add(at));
@@ -329,6 +334,18 @@ impl Product<'_> {
                     panel += p;
                 }
                 row += m;
+            }
+        }
+    }
+
+    /// Asks for what the results of a tile will be added to, which is there when its sums are.
+    #[inline(always)]
+    fn ask(&mut self, (row, rows): (usize, usize), (column, columns): (usize, usize)) {
+        if self.end.add {
+            for r in row..row + rows {
+                for c in (column..(column + columns).min(self.out.columns())).step_by(LINE / size_of::<f32>()) {
+                    prefetch(self.out.at(r, c));
+                }
             }
         }
     }
@@ -382,22 +399,30 @@ impl Product<'_> {
         let columns = (panels * width).min(self.out.columns() - column);
         let from = self.panel * width + column;
         debug_assert!(count * panels * width <= SUMS);
-        for r in 0..count {
-            let (scale, zero) = if D::INT8 { (a.scales[SCALE * (row + r)], a.scales[SCALE * (row + r) + 1]) } else { (1.0, 0.0) };
-            for c in (0..columns).step_by(S::LANES) {
-                let lanes = S::LANES.min(columns - c);
+        let end = self.end;
+        for c in (0..columns).step_by(S::LANES) {
+            let lanes = S::LANES.min(columns - c);
+            let (mut total, mut scale) = (s.splat(0.0), s.splat(1.0));
+            // SAFETY: per-output values are padded to whole panels.
+            let bias = unsafe {
+                if D::INT8 {
+                    (total, scale) = (s.load(w.total().as_ptr().add(from + c)), s.load(w.scale().as_ptr().add(from + c)));
+                }
+                s.load(w.bias().as_ptr().add(from + c))
+            };
+            for r in 0..count {
                 let to = self.out.at(row + r, column + c);
-                // SAFETY: per-output values are padded to whole panels; of the output `lanes` are left.
+                // SAFETY: the sums of `count` rows are there, and of the output `lanes` values are left.
                 unsafe {
                     let v = s.load(sums.as_ptr().add(r * panels * width + c));
                     let v = if D::INT8 {
+                        let (one, zero) = (a.scales[SCALE * (row + r)], a.scales[SCALE * (row + r) + 1]);
                         // Each input is too large by what stands for zero.
-                        let v = s.fma(s.splat(-zero), s.load(w.total().as_ptr().add(from + c)), s.whole(s.words(v)));
-                        s.mul(s.mul(v, s.load(w.scale().as_ptr().add(from + c))), s.splat(scale))
+                        s.mul(s.mul(s.fma(s.splat(-zero), total, s.whole(s.words(v))), scale), s.splat(one))
                     } else {
                         v
                     };
-                    self.end.store(s, s.add(v, s.load(w.bias().as_ptr().add(from + c))), to, lanes);
+                    end.store(s, s.add(v, bias), to, lanes);
                 }
             }
         }
@@ -508,6 +533,20 @@ pub(super) struct Steps {
     pub(super) words: usize,
     /// From a panel of weights to the next.
     pub(super) panel: usize,
+    /// To the weights that are asked for before it is their turn, or 0 for none.
+    pub(super) ahead: usize,
+}
+
+/// How far ahead a strip of `rows` asks for its weights, in words. The first one brings them into the cache for those behind it,
+/// and has the time to ask for much. One or two rows pass as fast as memory can give: they only ask for what the processor does
+/// not by itself, which looks ahead within a page of 4 KiB.
+#[inline(always)]
+pub(super) fn ahead_of(first: bool, rows: usize) -> usize {
+    match (first, rows) {
+        (false, _) => 0,
+        (true, ..=2) => 512,
+        (true, _) => 8192,
+    }
 }
 
 /// How many rows, of so many that are left, make a tile, and by how many panels.
@@ -567,11 +606,6 @@ const MAX_ROWS: usize = 12;
 /// Rows that share a pointer.
 const THREE: usize = 3;
 
-/// Up to so many rows wait for weights rather than for sums. What is so many words ahead is asked for then: the processor by
-/// itself looks ahead within a page of 4 KiB only.
-const FEW: usize = 2;
-const AHEAD: usize = 256;
-
 /// Inputs of a round of the innermost loop.
 const UNROLLED: usize = 4;
 
@@ -601,10 +635,10 @@ unsafe fn sum<S: Simd, D: Dot, const M: usize, const P: usize>(
         }
         let mut left = steps.words;
         while left >= UNROLLED {
-            if M <= FEW {
+            if steps.ahead > 0 {
                 for p in 0..P {
                     for at in (0..UNROLLED * width).step_by(LINE / size_of::<u32>()) {
-                        prefetch(b.wrapping_add(p * steps.panel + AHEAD + at));
+                        prefetch(b.wrapping_add(p * steps.panel + steps.ahead + at));
                     }
                 }
             }

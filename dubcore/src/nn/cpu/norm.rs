@@ -106,15 +106,16 @@ pub(super) fn largest<S: Simd>(s: S, x: &[f32]) -> f32 {
     s.largest(all)
 }
 
-/// What is so far below the largest has no weight: e^-60 is nothing beside 1, and products with less than the least normal
+/// The power of two below which there is no weight: it is nothing beside 1, and products with less than the least normal
 /// number would take a processor a hundred times as long.
-const FAINT: f32 = -60.0;
+const FAINT: f32 = -86.0;
 
-/// e^(v - max), and 0 where that is below [`FAINT`].
+/// e^(v - max), where that is no more than 1, and 0 where it is below 2^[`FAINT`].
 #[inline(always)]
 fn weight<S: Simd>(s: S, v: S::F, max: S::F) -> S::F {
     let faint = s.splat(FAINT);
-    s.sub(math::exp(s, s.max(faint, s.sub(v, max))), math::exp(s, faint))
+    let power = s.mul(s.sub(v, max), s.splat(std::f32::consts::LOG2_E));
+    s.sub(math::exp2(s, s.max(faint, power)), math::exp2(s, faint))
 }
 
 /// The [`weight`] of x in place of x; returns the sum. NaN in x, or nothing but negative infinity, makes the sum NaN.
@@ -224,7 +225,7 @@ impl Kernel for FindPeak<'_> {
         for i in (0..self.0.len()).step_by(S::LANES) {
             // SAFETY: so many are left. What is far below counts as nothing.
             let v = unsafe { s.load_part(self.0.as_ptr().add(i), S::LANES.min(self.0.len() - i), f32::NEG_INFINITY) };
-            sum = s.add(sum, math::exp(s, s.sub(v, top)));
+            sum = s.add(sum, weight(s, v, top));
         }
         Peak { at, max, log_sum: max + s.sum(sum).ln() }
     }
