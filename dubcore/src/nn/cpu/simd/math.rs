@@ -28,7 +28,7 @@ pub(in super::super) fn exp2<S: Simd>(s: S, v: S::F) -> S::F {
     let r = s.sub(v, n);
     // The minimax polynomial of degree 6 for 2^r within |r| <= 1 / 2, of those that are 1 at 0.
     let mut p = s.splat(1.535_336e-4);
-    for c in [1.339_887_4e-3, 9.618_437e-3, 5.550_332_4e-2, 0.240_226_48, 0.693_147_2, 1.0] {
+    for c in [1.339_887_4e-3, 9.618_437e-3, 5.550_332_4e-2, 0.240_226_48, std::f32::consts::LN_2, 1.0] {
         p = s.fma(p, r, s.splat(c));
     }
     s.scale(p, n)
