@@ -51,7 +51,7 @@ pub fn kernels() -> Result<()> {
 
 /// Calls `work` until it has what it has within a model, where the kernel before left threads awake and caches full: Linux may
 /// wake a thread on the processor of the one that wakes it, and takes some milliseconds to move it to an idle one.
-fn ready(work: &mut dyn FnMut()) {
+fn ready(mut work: impl FnMut()) {
     let began = Instant::now();
     while began.elapsed() < Duration::from_millis(20) {
         work();
@@ -79,7 +79,7 @@ impl Bench {
         let mut times = [Vec::new(), Vec::new()];
         let mut peak = 0f64;
         let mut turn = |rounds: u64| {
-            ready(&mut || ours.run());
+            ready(|| ours.run());
             let mut mine = Duration::ZERO;
             for _ in 0..rounds {
                 let began = Instant::now();

@@ -257,11 +257,10 @@ impl Marian {
     fn translate_rows(
         &self,
         rows: &[&[u32]],
-        opts: &TranslateOptions,
+        (search, rules): (&Search, &Fixed),
         job: &Job,
         done: (f64, f64),
     ) -> Result<Vec<Vec<Hypothesis>>> {
-        let (search, rules) = self.search(opts)?;
         nn::run(job, &self.place, |ctx| {
             let (encoded, padding) = self.encode(ctx, rows)?;
             let mut session = self.decoder.start(ctx, &encoded, padding)?;
@@ -269,7 +268,7 @@ impl Marian {
                 let finished = 1.0 - running as f64 / rows.len() as f64;
                 job.report(done.0 + (done.1 - done.0) * finished);
             };
-            generate(ctx, &mut session, &vec![vec![self.start]; rows.len()], &rules, &search, &mut advance)
+            generate(ctx, &mut session, &vec![vec![self.start]; rows.len()], rules, search, &mut advance)
         })
     }
 
@@ -286,10 +285,11 @@ impl Marian {
 impl Translator for Marian {
     fn translate(&self, texts: &[&str], opts: &TranslateOptions, job: &Job) -> Vec<Result<Translation>> {
         let checked = self.tokenizer.check(opts.from, opts.to, &self.info.model).and_then(|()| self.search(opts));
-        let most = match checked {
-            Ok((search, _)) => (MAX_HYPOTHESES / search.beams).max(1),
+        let (search, rules) = match checked {
+            Ok(found) => found,
             Err(e) => return texts.iter().map(|_| Err(e.clone())).collect(),
         };
+        let most = (MAX_HYPOTHESES / search.beams).max(1);
         let mut results: Vec<Option<Result<Translation>>> = texts.iter().map(|_| None).collect();
         let mut todo: Vec<(usize, Vec<u32>)> = Vec::new();
         for (i, text) in texts.iter().enumerate() {
@@ -322,7 +322,7 @@ impl Translator for Marian {
             let began = Instant::now();
             let batch: Vec<&[u32]> = rest[..rows].iter().map(|(_, tokens)| tokens.as_slice()).collect();
             let share = (done as f64 / total, (done + rows) as f64 / total);
-            match self.translate_rows(&batch, opts, job, share) {
+            match self.translate_rows(&batch, (&search, &rules), job, share) {
                 Ok(found) => {
                     let spent = began.elapsed() / rows as u32;
                     for ((i, _), found) in rest.iter().zip(found) {

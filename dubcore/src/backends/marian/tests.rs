@@ -44,7 +44,8 @@ fn encoder_logits_and_tokens_equal_transformers() {
         let max = want.json["max_new_tokens"].as_u64().unwrap() as usize;
         for (key, beams) in [("greedy", 1), ("beam4", 4)] {
             let opts = TranslateOptions::new(Lang::EN, Lang::ES).beams(beams).max_tokens(max);
-            let found = model.translate_rows(&rows, &opts, &Job::new(), (0.0, 1.0)).unwrap();
+            let (search, rules) = model.search(&opts).unwrap();
+            let found = model.translate_rows(&rows, (&search, &rules), &Job::new(), (0.0, 1.0)).unwrap();
             let got: Vec<Vec<u32>> = found.iter().map(|h| h[0].tokens.clone()).collect();
             assert_eq!(got, want.rows(key), "{name}: {key}");
             assert!(got.iter().filter(|t| t.len() >= 30).count() * 2 >= got.len(), "{name}: {key} is short");
