@@ -32,8 +32,8 @@ struct Args {
     /// Print a line of JSON per file: file, language, text, segments, real_time_factor.
     #[arg(long)]
     json: bool,
-    /// Beam width, 1 to 16; 1 is greedy.
-    #[arg(long, default_value_t = 1)]
+    /// Beam width, 1 to 16; 1 is greedy, 0 what the model was made for.
+    #[arg(long, default_value_t = 0)]
     beams: usize,
     /// Let the model cut the text into timed segments.
     #[arg(long)]

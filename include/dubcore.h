@@ -172,7 +172,8 @@
  *                                translate; default: transcribe.
  *   timestamps                   Whether the model writes timestamps: several utterances then share a window,
  *                                which is faster. Takes true or false; default: false.
- *   beams                        The beam width. Takes 0 to 16, 0 or 1 for greedy; default: 0.
+ *   beams                        The beam width. Takes 0 to 16, 1 for greedy, 0 for what the model was made
+ *                                for; default: 0.
  *   max_tokens                   Most tokens of a window. Takes a whole number, 0 for as many as the model
  *                                allows; default: 0.
  *   temperatures                 What is tried in turn where a text is improbable or repeats itself. Takes

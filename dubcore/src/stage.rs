@@ -184,7 +184,8 @@ pub struct SttOptions {
     /// The parts of the audio to write down, each by itself, one segment or more each; parts longer than the model's window
     /// are cut at silences. Empty: all speech there is, cut at silences.
     pub spans: Vec<Span>,
-    /// Beam width, 1 to 16; 1 (default, 0 means 1) is greedy.
+    /// Beam width, 1 to 16; 1 is greedy, and 0 (default) means what the model was made for: `num_beams` of its
+    /// `generation_config.json`, or 1. Published Whisper models say nothing, the embedded one 5.
     pub beams: usize,
     /// Most tokens a window may have; 0 (default) means as many as the model allows.
     pub max_tokens: usize,
@@ -284,7 +285,7 @@ setters! { Fallback:
 }
 
 /// No search is wider.
-const MAX_BEAMS: usize = 16;
+pub(crate) const MAX_BEAMS: usize = 16;
 
 fn check_beams(beams: usize) -> Result<()> {
     match beams <= MAX_BEAMS {

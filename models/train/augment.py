@@ -124,7 +124,7 @@ class Augment:
         amount = self._chance(0.6 * strength, b) * self._uniform(0, 0.42, b)
         change = torch.randn(b, count, count, device=self.device) * self.near * amount[:, None, None]
         moved = (m - mean) @ self.cosines @ change.transpose(1, 2)
-        amount = self._chance(0.6 * strength, b) * self._uniform(0, 1.1, b)
+        amount = self._chance(0.8 * strength, b) * self._uniform(0.1, 1.3, b)
         piece = (torch.rand(b, frames, device=self.device) < 1 / self._uniform(5, 20, b, 1)).cumsum(1)
         jumps = torch.randn(b, int(piece.max()) + 1, count, device=self.device) * self.jump * amount[:, None, None]
         moved = moved + jumps.gather(1, piece[..., None].expand(-1, -1, count))

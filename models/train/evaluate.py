@@ -39,7 +39,7 @@ def load_stt(folder):
         out = []
         for k in range(0, len(sounds), 20):
             x = processor(sounds[k : k + 20], sampling_rate=16000, return_tensors="pt").input_features
-            y = model.generate(x, language="en", task="transcribe", max_new_tokens=80, num_beams=1)
+            y = model.generate(x, language="en", task="transcribe", max_new_tokens=80)
             out += [t.strip() for t in processor.batch_decode(y, skip_special_tokens=True)]
         return out
 

@@ -37,6 +37,7 @@ def arguments():
     a.add_argument("--monitor", help="held-out speech, .npz")
     around.arguments(a, minutes=12)
     a.add_argument("--layers", type=int, default=6)
+    a.add_argument("--bfloat16", action="store_true", help="on a CPU, too, where that is fast in it")
     a.add_argument("--seconds", type=float, default=1500, help="of sound in a batch")
     a.add_argument("--wait", type=int, default=4000, help="utterances to begin with")
     a.add_argument("--bank", type=int, default=90_000_000, help="frames the corpus may have")
@@ -87,8 +88,7 @@ class Trainer:
         self.prefix = [ids(t) for t in ("<|startoftranscript|>", "<|en|>", "<|transcribe|>", "<|notimestamps|>")]
 
     def autocast(self):
-        # few processors are faster in bfloat16
-        return torch.autocast(self.a.device, dtype=torch.bfloat16, enabled=self.a.device != "cpu")
+        return torch.autocast(self.a.device, dtype=torch.bfloat16, enabled=self.a.device != "cpu" or self.a.bfloat16)
 
     def losses(self, mels, batch, drop):
         """Cross-entropy of the tokens and CTC of the letters."""
@@ -117,7 +117,8 @@ class Trainer:
         for g in self.adam.param_groups:
             g["lr"] = self.a.adam * rate
         self.adam.step()
-        self.muon.step(self.a.muon * rate)
+        with self.autocast():
+            self.muon.step(self.a.muon * rate)
         for p in self.matrices + self.others:
             p.grad = None
 

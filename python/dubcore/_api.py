@@ -68,7 +68,7 @@ class HearOptions(TypedDict, total=False):
     timestamps: bool
     """Let the model write timestamps: faster for many short utterances."""
     beams: int
-    """Beam width, 1 to 16; 0 or 1 is greedy."""
+    """Beam width, 1 to 16; 1 is greedy, 0 what the model was made for."""
     max_tokens: int
     """Most tokens of a window; 0 for as many as the model allows."""
     temperatures: Sequence[float] | None

@@ -60,7 +60,7 @@ fn recognition(meter: &mut Meter, set: Set, stt: &dyn Stt) -> Result<()> {
     let audio = speech(seconds)?;
     // One window, whole: where speech lies in it is not looked for.
     let whole = vec![Span::new(Duration::ZERO, audio.duration())];
-    let opts = SttOptions::default().language(Lang::EN).spans(whole).fallback(Fallback::none());
+    let opts = SttOptions::default().language(Lang::EN).beams(1).spans(whole).fallback(Fallback::none());
     let hear = |tokens: usize| {
         let opts = opts.clone().max_tokens(tokens);
         stt.transcribe(black_box(&audio), &opts, &Job::new()).expect("speech").text()

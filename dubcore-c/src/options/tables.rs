@@ -158,7 +158,7 @@ keys! {
     ["timestamps", "true or false; default: false",
      "Whether the model writes timestamps: several utterances then share a window, which is faster.",
      |o: &mut SttOptions, v| { o.timestamps = flag(v)?; Ok(()) }]
-    ["beams", "0 to 16, 0 or 1 for greedy; default: 0", "The beam width.",
+    ["beams", "0 to 16, 1 for greedy, 0 for what the model was made for; default: 0", "The beam width.",
      |o: &mut SttOptions, v| { o.beams = number(v)?; Ok(()) }]
     ["max_tokens", "a whole number, 0 for as many as the model allows; default: 0", "Most tokens of a window.",
      |o: &mut SttOptions, v| { o.max_tokens = number(v)?; Ok(()) }]
