@@ -285,12 +285,20 @@ setters! { Fallback:
 }
 
 /// No search is wider.
-pub(crate) const MAX_BEAMS: usize = 16;
+const MAX_BEAMS: usize = 16;
 
 fn check_beams(beams: usize) -> Result<()> {
     match beams <= MAX_BEAMS {
         true => Ok(()),
         false => Err(Error::argument(format!("{beams} beams: use 1 to {MAX_BEAMS}, or 0 for the default"))),
+    }
+}
+
+/// How wide a search is: as was asked, or for 0 as the model's own `num_beams` says, or 1.
+pub(crate) fn beam_width(asked: usize, own: Option<usize>) -> usize {
+    match asked {
+        0 => own.unwrap_or(1).clamp(1, MAX_BEAMS),
+        asked => asked,
     }
 }
 

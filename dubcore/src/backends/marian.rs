@@ -23,7 +23,7 @@ use crate::nn::weights::Weights;
 use crate::nn::{self, Act, Ctx};
 use crate::runtime::Job;
 use crate::source::ModelFiles;
-use crate::stage::{MAX_BEAMS, Metadata, StageInfo, TranslateOptions, Translation, Translator};
+use crate::stage::{Metadata, StageInfo, TranslateOptions, Translation, Translator, beam_width};
 
 use tokenizer::MarianTokenizer;
 
@@ -232,7 +232,7 @@ impl Marian {
     fn search(&self, opts: &TranslateOptions) -> Result<(Search, Fixed)> {
         let g = &self.generation;
         opts.check()?;
-        let beams = if opts.beams == 0 { g.num_beams.unwrap_or(1).clamp(1, MAX_BEAMS) } else { opts.beams };
+        let beams = beam_width(opts.beams, g.num_beams);
         if opts.alternatives >= beams {
             return Err(Error::argument(format!("{} alternatives need more than {beams} beams", opts.alternatives)));
         }

@@ -29,7 +29,7 @@ use crate::nn::weights::Weights;
 use crate::nn::{self, Act, Ctx};
 use crate::runtime::Job;
 use crate::source::ModelFiles;
-use crate::stage::{MAX_BEAMS, Metadata, Segment, StageInfo, Stt, SttOptions, Transcript};
+use crate::stage::{Metadata, Segment, StageInfo, Stt, SttOptions, Transcript, beam_width};
 
 use fallback::{Try, Verdict, compression_ratio, numbers};
 use rules::WhisperRules;
@@ -107,8 +107,8 @@ struct Whisper {
     text: TextDecoder,
     special: Special,
     max_tokens: usize,
-    /// Beam width, where none is asked for.
-    beams: usize,
+    /// Beam width that the model was made for, if it says so.
+    num_beams: Option<usize>,
     /// Windows that are encoded at once, and those that are decoded.
     encode: usize,
     decode: usize,
@@ -137,7 +137,7 @@ fn load_whisper(files: &ModelFiles, place: &Place, compute: ComputeType) -> Resu
             files.corrupt("preprocessor_config.json", "describes a window that does not fit config.json's max_source_positions")
         );
     }
-    let beams = generation.num_beams.unwrap_or(1).clamp(1, MAX_BEAMS);
+    let num_beams = generation.num_beams;
     let special = Special::read(&config, generation, &text, files)?;
     if config.max_target_positions < 8 {
         return Err(files.corrupt("config.json", "leaves no room for text: max_target_positions is too small"));
@@ -173,7 +173,7 @@ fn load_whisper(files: &ModelFiles, place: &Place, compute: ComputeType) -> Resu
         text,
         special,
         max_tokens: config.max_target_positions,
-        beams,
+        num_beams,
         encode,
         decode: (CROSS / decoder.row_bytes(config.max_source_positions).max(1)).clamp(encode, 8),
         decoder,
@@ -263,7 +263,7 @@ impl Whisper {
         let prompts = vec![prompt.to_vec(); rows.len()];
         let room = self.max_tokens.saturating_sub(prompt.len());
         let search = Search {
-            beams: if opts.beams == 0 { self.beams } else { opts.beams },
+            beams: beam_width(opts.beams, self.num_beams),
             max_new: if opts.max_tokens == 0 { room } else { opts.max_tokens.min(room) },
             end: self.special.end,
             length_penalty: 1.0,

@@ -47,7 +47,7 @@ fn encoder_logits_and_tokens_equal_transformers() {
         let name = dir.display().to_string();
         let want = Expected::read(&dir);
         // As if its generation_config.json said so.
-        let model = Whisper { beams: 4, ..model(&dir) };
+        let model = Whisper { num_beams: Some(4), ..model(&dir) };
         let clips: Vec<Vec<f32>> = (0..3).map(|i| want.floats(&format!("audio.{i}")).0).collect();
         let (features, feature_shape) = want.floats("input_features");
         let job = Job::new();
@@ -113,7 +113,7 @@ fn the_micro_model_hears_as_in_python() {
     let model = load_whisper(&ModelFiles::locate(&"micro/stt-en".parse().unwrap()).unwrap(), cpu(), ComputeType::F32).unwrap().0;
     let json: serde_json::Value = serde_json::from_slice(&std::fs::read(fixture("micro/stt-en.json")).unwrap()).unwrap();
     let want = Expected::file(&fixture("micro/stt-en.safetensors"));
-    assert_eq!(model.beams, 5);
+    assert_eq!(model.num_beams, Some(5));
     let clips = json["clips"].as_array().unwrap();
     assert!(clips.len() >= 3);
     for (i, clip) in clips.iter().enumerate() {
