@@ -32,7 +32,8 @@
  *           Freeing NULL does nothing.
  * Time      Times are seconds.
  * Threads   Functions may be called from any thread at any time, and handles used and freed on any thread by any number of
- *           threads at once; a dub_error by one thread at a time. Long calls block: they are those that take a dub_job.
+ *           threads at once; a dub_error by one thread at a time. Long calls block: those that take a dub_job, which
+ *           bounds them; dub_run_next and dub_run_finish, by the job that the run was started with; and dub_file.
  * Callbacks May be called on any thread, and may call any function: no lock is held meanwhile. They must not throw an
  *           exception or jump out.
  * Failures  A defect inside the library comes back as DUB_STATUS_INTERNAL. The library installs no signal handler
@@ -105,18 +106,21 @@
  *                                HF_HUB_DOWNLOAD_TIMEOUT, else 10.
  *   results                      Whether results of stages and dubs are remembered. Takes true or false;
  *                                default: true if another key of results is given, else DUBCORE_RESULT_CACHE.
- *   results_entries              Most results in memory. Takes a whole number, 1 or more; default: 1000.
+ *   results_entries              Most results in memory. Takes a whole number, 1 or more; default:
+ *                                DUBCORE_RESULT_CACHE_SIZE, else 1000.
  *   results_bytes                Most bytes of results in memory. Takes a number of bytes, 1 or more; default:
  *                                268435456.
- *   results_ttl                  How long a result is good for. Takes seconds, more than 0; default: 3600.
+ *   results_ttl                  How long a result is good for. Takes seconds, more than 0; default:
+ *                                DUBCORE_RESULT_CACHE_TTL_SECONDS, else 3600.
  *   results_dir                  A folder that keeps results, too; processes may share it. Takes a path;
- *                                default: none.
+ *                                default: DUBCORE_RESULT_CACHE_DISK, else none.
  *   results_dir_bytes            Most bytes of results on disk. Takes a number of bytes, 1 or more; default:
  *                                4294967296.
  *
  * Loading: dub_stt_load, dub_translator_load, dub_tts_load, dub_pipeline_load, preloading.
  *
- *   device                       Where it shall run. Takes auto, cpu or cuda:N; default: auto.
+ *   device                       Where it shall run. Takes auto, cpu or cuda:N; default: auto, which is what
+ *                                DUBCORE_DEVICE says.
  *   compute_type                 In which numbers it shall compute: less precise ones are faster and take less
  *                                memory. Takes auto, f32, bf16 or int8; default: auto, which is what
  *                                DUBCORE_COMPUTE_TYPE says, else bf16 where the processor is faster in it, and

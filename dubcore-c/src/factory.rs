@@ -3,7 +3,7 @@
 use std::ffi::{c_char, c_int};
 use std::sync::Arc;
 
-use engine::{Error, ErrorKind, Factory as Engine, LoadOptions, ModelRef, Result, ResultCache, ResultCacheOptions};
+use engine::{Error, ErrorKind, Factory as Engine, LoadOptions, ModelRef, Result, ResultCache};
 
 use crate::door::run;
 use crate::error::{Failure, Status};
@@ -32,16 +32,13 @@ pub unsafe extern "C" fn dub_factory_new(settings: *const *const c_char, factory
 }
 
 fn build(given: Settings) -> Result<Engine> {
-    let mut builder = given.builder.into_iter().fold(Engine::builder(), |builder, step| step(builder)).hub(given.hub);
-    // Boxed policies add up, and a builder takes one that is not.
-    if let Some(policy) = given.policy {
-        builder = builder.policy(policy);
+    let builder = given.builder.into_iter().fold(Engine::builder(), |builder, step| step(builder)).hub(given.hub);
+    match (given.no_results, given.results) {
+        (true, _) => builder.results(None),
+        (false, Some(results)) => builder.results(ResultCache::new(results)?),
+        (false, None) => builder,
     }
-    if let (Some(results), false) = (given.results, given.no_results) {
-        builder = builder.results(ResultCache::new(ResultCacheOptions::clone(&results))?);
-    }
-    let factory = builder.build()?;
-    Ok(if given.no_results { factory.without_results() } else { factory })
+    .build()
 }
 
 /// A handle to the process's own factory, made at the first call from the environment's settings. Freeing the handle leaves

@@ -169,3 +169,36 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
     }
     lines
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine::{DubRequest, Fallback, Lang, Output, SttOptions};
+
+    #[test]
+    fn a_key_that_is_given_twice_counts_as_given_the_last_time() {
+        let settings = |pairs: &[(&str, &str)]| {
+            let mut given = Settings::default();
+            apply(pairs, "settings", &mut [&mut FACTORY.of(&mut given)]).unwrap();
+            (given.no_results, given.results.map(|r| r.entries))
+        };
+        assert_eq!(settings(&[("results", "false"), ("results_entries", "1"), ("results_entries", "2")]), (true, Some(2)));
+        assert!(!settings(&[("results", "false"), ("results", "true")]).0);
+        let hearing = |pairs: &[(&str, &str)]| {
+            let mut opts = SttOptions::default();
+            apply(pairs, "options", &mut [&mut HEARING.of(&mut opts)]).unwrap();
+            opts.fallback
+        };
+        assert_eq!(hearing(&[("retry", "true"), ("retry", "false")]), Fallback::none());
+        assert_eq!(hearing(&[("retry", "false"), ("retry", "true")]), Fallback::default());
+        assert_eq!(hearing(&[("temperatures", "0,1"), ("retry", "true")]).temperatures, [0.0, 1.0]);
+        let output = |pairs: &[(&str, &str)]| {
+            let mut request = DubRequest::new("a.wav", Lang::ES);
+            apply(pairs, "options", &mut [&mut REQUEST.of(&mut request)]).unwrap();
+            request.output
+        };
+        assert!(matches!(output(&[("keep", "true"), ("keep", "false")]), Output::Discard));
+        assert!(matches!(output(&[("output", "b.wav"), ("keep", "false")]), Output::File(_)));
+        assert!(matches!(output(&[("keep", "false"), ("keep", "true")]), Output::Memory));
+    }
+}

@@ -16,7 +16,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::error::to_py;
+use crate::error::{InvalidArgumentError, to_py};
 
 /// How long a Ctrl-C may wait to be seen.
 const POLL: Duration = Duration::from_millis(50);
@@ -225,7 +225,7 @@ impl Control {
         let mut job = self.cancel.map_or_else(Job::new, |token| token.get().0.quiet());
         if let Some(seconds) = self.timeout {
             let limit = Duration::try_from_secs_f64(seconds)
-                .map_err(|_| PyValueError::new_err(format!("timeout={seconds} is no number of seconds from now on")))?;
+                .map_err(|_| InvalidArgumentError::new_err(format!("timeout={seconds} is no number of seconds from now on")))?;
             job = job.timeout(limit);
         }
         if let Some(callback) = self.progress {

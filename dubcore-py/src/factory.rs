@@ -4,16 +4,13 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use dubcore::{
-    CachePolicy, ComputeType, Device, HubOptions, Job, KeepAll, LoadMode, LoadOptions, Lru, MemoryBudget, ModelRef, ResultCache,
-    ResultCacheOptions, Ttl,
-};
+use dubcore::{ComputeType, Device, HubOptions, Job, LoadMode, LoadOptions, ModelRef, ResultCache, ResultCacheOptions};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyList, PyString};
 
 use crate::call::{Call, Control};
-use crate::error::to_py;
+use crate::error::{InvalidArgumentError, to_py};
 use crate::own::{self, About};
 use crate::stages::{Stt, Translator, Tts};
 
@@ -63,7 +60,9 @@ impl Load {
             "auto" => LoadMode::Auto,
             "memory" => LoadMode::Memory,
             "fallback" => LoadMode::Fallback,
-            other => return Err(PyValueError::new_err(format!("mode {other:?}: use \"auto\", \"memory\" or \"fallback\""))),
+            other => {
+                return Err(InvalidArgumentError::new_err(format!("mode {other:?}: use \"auto\", \"memory\" or \"fallback\"")));
+            }
         };
         let wait = self.queue_timeout.map(|s| seconds("queue_timeout", s)).transpose()?;
         let opts = LoadOptions::default().device(device).pool_size(self.pool_size).queue(self.queue).queue_timeout(wait);
@@ -72,7 +71,8 @@ impl Load {
 }
 
 pub(crate) fn seconds(name: &str, value: f64) -> PyResult<Duration> {
-    Duration::try_from_secs_f64(value).map_err(|_| PyValueError::new_err(format!("{name}={value} is no number of seconds")))
+    Duration::try_from_secs_f64(value)
+        .map_err(|_| InvalidArgumentError::new_err(format!("{name}={value} is no number of seconds")))
 }
 
 fn models(py: Python<'_>, names: &[String]) -> PyResult<Vec<ModelRef>> {
@@ -129,26 +129,14 @@ impl Factory {
     fn new(py: Python<'_>, settings: Settings) -> PyResult<Self> {
         let raise = |e: dubcore::Error| to_py(py, &e);
         let mut builder = dubcore::Factory::builder();
-        let mut policy: Option<Box<dyn CachePolicy>> = None;
-        let mut add = |other: Box<dyn CachePolicy>| {
-            policy = Some(match policy.take() {
-                Some(first) => Box::new(first.and(other)),
-                None => other,
-            });
-        };
         if let Some(idle) = settings.idle {
-            add(Box::new(Ttl::new(seconds("idle", idle)?)));
+            builder = builder.idle(seconds("idle", idle)?);
         }
         if let Some(models) = settings.max_models {
-            add(Box::new(Lru { models }));
+            builder = builder.max_models(models);
         }
-        match settings.memory_budget {
-            Some(0) => add(Box::new(KeepAll)),
-            Some(bytes) => add(Box::new(MemoryBudget::new(bytes))),
-            None => {}
-        }
-        if let Some(policy) = policy {
-            builder = builder.policy(policy);
+        if let Some(bytes) = settings.memory_budget {
+            builder = builder.memory_budget(bytes);
         }
         if let Some(threads) = settings.cpu_threads {
             builder = builder.cpu_threads(threads);
@@ -159,13 +147,16 @@ impl Factory {
         if let Some(downloads) = settings.downloads {
             builder = builder.hub(HubOptions::default().downloads(downloads));
         }
-        let wanted = settings.cache.unwrap_or(settings.cache_dir.is_some() || settings.cache_size.is_some());
-        if wanted {
-            let mut opts = ResultCacheOptions::default().disk(settings.cache_dir);
-            if let Some(entries) = settings.cache_size {
-                opts = opts.entries(entries);
+        let described = settings.cache_dir.is_some() || settings.cache_size.is_some();
+        match settings.cache.or(described.then_some(true)) {
+            Some(true) => {
+                let mut opts = ResultCacheOptions::from_env().map_err(raise)?;
+                opts.disk = settings.cache_dir.or(opts.disk);
+                opts.entries = settings.cache_size.unwrap_or(opts.entries);
+                builder = builder.results(ResultCache::new(opts).map_err(raise)?);
             }
-            builder = builder.results(ResultCache::new(opts).map_err(raise)?);
+            Some(false) => builder = builder.results(None),
+            None => {}
         }
         builder.build().map(Self).map_err(raise)
     }

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use dubcore::{Fallback, Job, Lang, SttOptions, Task, TranslateOptions, TtsOptions};
-use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use serde_json::json;
 
 use crate::audio::{Audio, Given};
 use crate::call::{Call, Control};
-use crate::error::to_py;
+use crate::error::{InvalidArgumentError, to_py};
 use crate::factory::to_object;
 
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -61,7 +60,7 @@ impl Hearing {
         let task = match self.task.as_str() {
             "transcribe" => Task::Transcribe,
             "translate" => Task::Translate,
-            other => return Err(PyValueError::new_err(format!("task {other:?}: use \"transcribe\" or \"translate\""))),
+            other => return Err(InvalidArgumentError::new_err(format!("task {other:?}: use \"transcribe\" or \"translate\""))),
         };
         let mut fallback = Fallback::default().seed(self.seed);
         if let Some(temperatures) = self.temperatures {

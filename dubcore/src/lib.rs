@@ -27,8 +27,9 @@
 //! [`dub_file`] does the same from a file to files. What else to know:
 //!
 //! - *Models* are named by [`ModelRef`]: embedded (`micro/stt-en`, with the feature `bundled`), a directory in Hugging Face
-//!   layout, or a repository in the local Hugging Face cache. Nothing is downloaded. A [`Factory`] loads each once, and its
-//!   [`CachePolicy`] says which stay in memory. Architectures: Whisper, Marian, VITS.
+//!   layout, or a repository in the local Hugging Face cache; with the feature `hub` one that is not there is fetched, unless
+//!   [`HubOptions`] or `HF_HUB_OFFLINE=1` say no. A [`Factory`] loads each once, and its [`CachePolicy`] says which stay in
+//!   memory. Architectures: Whisper, Marian, VITS.
 //! - *Threads*: everything is `Send + Sync`, and calls share weights without a lock. A call blocks until it is done; in
 //!   async code run it on a thread for blocking work. Compute runs on one pool of the process (`DUBCORE_CPU_THREADS`).
 //! - *Long work* takes a [`Job`]: cancel, deadline, progress.
@@ -59,6 +60,7 @@ mod fit;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod gate;
 mod key;
 mod lang;
 pub mod media;

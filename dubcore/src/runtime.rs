@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::gate::{Gate, Refused};
 use crate::process::PerProcess;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 
@@ -204,7 +205,14 @@ impl std::fmt::Debug for Job {
 }
 
 /// rayon's threads do not survive `fork()`, and neither can they be joined in the child.
-static POOL: PerProcess<rayon::ThreadPool> = PerProcess::new();
+static POOL: PerProcess<Pool> = PerProcess::new();
+
+struct Pool {
+    threads: rayon::ThreadPool,
+    /// Who waits in rayon's own line neither notices a deadline nor can leave, so there is one before it.
+    line: Arc<Gate>,
+}
+
 static THREADS: AtomicU64 = AtomicU64::new(0);
 
 /// Sets the number of compute threads of this process; 0 means one per core. Effective if no work was done yet.
@@ -220,18 +228,30 @@ pub(crate) fn threads() -> usize {
     }
 }
 
-/// Runs `work` on the compute pool and returns its result. Parallel loops inside use the pool's threads alone.
-pub(crate) fn compute<R: Send>(work: impl FnOnce() -> R + Send) -> Result<R> {
-    Ok(pool()?.install(work))
+/// Runs `work` on the compute pool as soon as one of its threads is free, and returns its result; until then `job` may end it.
+/// Parallel loops inside use the pool's threads alone.
+pub(crate) fn compute<R: Send>(job: &Job, work: impl FnOnce() -> R + Send) -> Result<R> {
+    let pool = pool()?;
+    // A callback of other work, which has its thread.
+    if pool.threads.current_thread_index().is_some() {
+        return Ok(work());
+    }
+    let _pass = Gate::enter(&pool.line, usize::MAX, || job.check()).map_err(|refused| match refused {
+        Refused::Left(e) => e,
+        Refused::Full(waiting) => Error::internal(format!("{waiting} wait for a thread")),
+    })?;
+    Ok(pool.threads.install(work))
 }
 
-fn pool() -> Result<&'static rayon::ThreadPool> {
+fn pool() -> Result<&'static Pool> {
     POOL.get(|_| {
-        rayon::ThreadPoolBuilder::new()
+        let threads = rayon::ThreadPoolBuilder::new()
             .num_threads(THREADS.load(Ordering::Acquire) as usize)
             .thread_name(|i| format!("dubcore-{i}"))
             .build()
-            .map_err(|e| Error::new(ErrorKind::OutOfMemory, "the compute threads could not be started").with_source(e))
+            .map_err(|e| Error::new(ErrorKind::OutOfMemory, "the compute threads could not be started").with_source(e))?;
+        let line = Gate::new(threads.current_num_threads());
+        Ok(Pool { threads, line })
     })
 }
 
@@ -288,7 +308,43 @@ mod tests {
 
     #[test]
     fn one_pool_serves_the_process() {
-        let ids: Vec<_> = (0..4).map(|_| compute(|| std::ptr::from_ref(pool().unwrap()) as usize).unwrap()).collect();
+        let id = || compute(&Job::new(), || std::ptr::from_ref(pool().unwrap()) as usize).unwrap();
+        let ids: Vec<_> = (0..4).map(|_| id()).collect();
         assert!(ids.windows(2).all(|w| w[0] == w[1]));
+    }
+
+    #[test]
+    fn who_waits_for_a_thread_may_leave() {
+        let door = Mutex::new(());
+        let closed = door.lock();
+        let (inside, entered) = std::sync::mpsc::channel();
+        std::thread::scope(|s| {
+            let threads = pool().unwrap().threads.current_num_threads();
+            for _ in 0..threads {
+                let (inside, door) = (inside.clone(), &door);
+                s.spawn(move || {
+                    let busy = || {
+                        inside.send(()).unwrap();
+                        drop(door.lock());
+                        // A callback's own work has the thread already.
+                        compute(&Job::new(), || 7).unwrap()
+                    };
+                    assert_eq!(compute(&Job::new(), busy).unwrap(), 7);
+                });
+            }
+            (0..threads).for_each(|_| entered.recv().unwrap());
+            let began = Instant::now();
+            let late = compute(&Job::new().timeout(Duration::from_millis(50)), || ()).unwrap_err();
+            assert_eq!(late.kind(), ErrorKind::DeadlineExceeded);
+            let job = Job::new();
+            let watcher = job.clone();
+            s.spawn(move || {
+                std::thread::sleep(Duration::from_millis(50));
+                watcher.cancel();
+            });
+            assert_eq!(compute(&job, || ()).unwrap_err().kind(), ErrorKind::Cancelled);
+            assert!(began.elapsed() < Duration::from_secs(10));
+            drop(closed);
+        });
     }
 }

@@ -25,7 +25,8 @@ use rounds::Rounds;
 /// steps by some hundred.
 const YIELDS: usize = 200;
 
-static POOL: PerProcess<Pool> = PerProcess::new();
+/// Behind a lock of the process's own: else each of several threads that begin at once would start helpers, which never end.
+static POOL: PerProcess<OnceLock<Pool>> = PerProcess::new();
 
 struct Pool {
     helpers: Vec<&'static Helper>,
@@ -119,7 +120,7 @@ pub(crate) struct Team {
 impl Team {
     /// At most `threads` in all, 0 for as many as the process may have: fewer where others are at work.
     pub(crate) fn new(threads: usize) -> Self {
-        let pool = POOL.get_with(|_| Pool::start(crate::runtime::threads()));
+        let pool = POOL.get_with(|_| OnceLock::new()).get_or_init(|| Pool::start(crate::runtime::threads()));
         pool.busy.fetch_add(1, Ordering::AcqRel);
         let rounds = pool.free.lock().pop().unwrap_or_else(|| Box::leak(Box::default()));
         let wish = if threads == 0 { pool.threads } else { threads };
@@ -246,6 +247,25 @@ mod tests {
                 });
             }
         });
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn teams_that_begin_at_once_have_one_set_of_helpers() {
+        let all = std::sync::Barrier::new(16);
+        std::thread::scope(|scope| {
+            for _ in 0..16 {
+                scope.spawn(|| {
+                    all.wait();
+                    drop(Team::new(0));
+                });
+            }
+        });
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+        let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+        let helpers = names.filter(|name| name.starts_with("dubcore-helper")).count();
+        let known = Team::new(0).lent.map_or(0, |(pool, _)| pool.helpers.len());
+        assert!(helpers <= known, "{helpers} threads for {known} helpers");
     }
 
     #[test]

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use common::*;
 use dubcore::media::{self, Limits};
 use dubcore::{
-    Decision, Device, DubModels, Dubber, ErrorKind, Factory, HealthStatus, HubOptions, Job, KeepAll, Lang, LoadMode, LoadOptions,
-    ModelRef, OwnModel, ResultCache, ResultCacheOptions, Snapshot, TranslateOptions, TtsOptions,
+    Decision, Device, DubModels, Dubber, ErrorKind, Factory, FactoryBuilder, HealthStatus, HubOptions, Job, KeepAll, Lang,
+    LoadMode, LoadOptions, ModelRef, OwnModel, ResultCache, ResultCacheOptions, Snapshot, TranslateOptions, TtsOptions,
 };
 
 #[test]
@@ -235,6 +235,17 @@ fn the_environment_has_its_say() {
                 assert_eq!(found.device, Device::Cpu);
                 assert_eq!(found.fallback.unwrap().from, "micro/mt-en-es on cuda:7");
             }
+            ("partly", Ok(_)) => {
+                let voice = |builder: FactoryBuilder| tts(&builder.build().unwrap(), &model("micro/tts-es")).map(drop);
+                // What the host says of one thing leaves the others to the environment.
+                let refused = voice(Factory::builder().idle(Duration::from_secs(60))).unwrap_err();
+                assert_eq!(refused.kind(), ErrorKind::OutOfMemory);
+                voice(Factory::builder().memory_budget(0)).unwrap();
+                voice(Factory::builder().policy(KeepAll)).unwrap();
+                assert!(Factory::builder().build().unwrap().results().is_some());
+                assert!(Factory::builder().results(None).build().unwrap().results().is_none());
+                assert_eq!(ResultCacheOptions::from_env().unwrap().entries, 7);
+            }
             ("no cache", Ok(factory)) => {
                 translator();
                 assert_eq!(factory.status().residents.len(), 0);
@@ -257,7 +268,7 @@ fn the_environment_has_its_say() {
     std::fs::create_dir(models.path().join("owner")).unwrap();
     std::os::unix::fs::symlink(copy.model().to_string(), models.path().join("owner/voice")).unwrap();
     let models = models.path().to_str().unwrap();
-    let cases: [(&str, &[(&str, &str)]); 14] = [
+    let cases: [(&str, &[(&str, &str)]); 15] = [
         ("preload", &[("DUBCORE_PRELOAD_MODELS", "micro/tts-es, micro/mt-en-es")]),
         ("results", &[("DUBCORE_RESULT_CACHE", "true"), ("DUBCORE_RESULT_CACHE_SIZE", "1"), ("DUBCORE_RESULT_CACHE_DISK", disk)]),
         ("wrong", &[("DUBCORE_PRELOAD_MODELS", "micro/tts-es,a b")]),
@@ -266,6 +277,7 @@ fn the_environment_has_its_say() {
         ("wrong", &[("DUBCORE_CPU_THREADS", "many")]),
         ("wrong", &[("DUBCORE_DEVICE", "abacus")]),
         ("device", &[("DUBCORE_DEVICE", "cuda:7")]),
+        ("partly", &[("DUBCORE_MEMORY_BUDGET", "1"), ("DUBCORE_RESULT_CACHE", "true"), ("DUBCORE_RESULT_CACHE_SIZE", "7")]),
         ("no cache", &[("DUBCORE_MODEL_CACHE_ENABLED", "false")]),
         ("wrong", &[("DUBCORE_MODEL_CACHE_ENABLED", "no")]),
         ("wrong", &[("DUBCORE_GPU_MEMORY_THRESHOLD", "90")]),

@@ -321,6 +321,61 @@ fn a_recogniser_that_fails_for_one_serves_the_others() {
     });
 }
 
+#[test]
+fn nobody_in_a_batch_hears_anothers_sound() {
+    within(60, || {
+        let made = || Ok(OwnModel::stt(Arc::new(Level)));
+        let factory = Factory::builder().own_model(own(), made).build().unwrap();
+        let opts = LoadOptions::default().batch(Batching::default().most(5).wait(secs(2.0)));
+        let stt = factory.stt(&own(), &opts, &Job::new()).unwrap();
+        // To the end, beyond it, beyond all time, and hardly beyond it.
+        let ends = [secs(1.0), secs(1.5), Duration::MAX, secs(1.0005), secs(0.75)];
+        let found = at_once(ends.into_iter().enumerate().collect(), move |(i, end): (usize, Duration)| {
+            let audio = Audio::new(vec![0.1 * (i + 1) as f32; 16_000], 16_000).unwrap();
+            let spans = vec![dubcore::Span::new(secs(0.5), end)];
+            stt.transcribe(&audio, &SttOptions::default().language(Lang::EN).spans(spans), &Job::new())
+        });
+        let told: Vec<_> = found.iter().map(|r| r.as_ref().map(|t| t.text()).map_err(|e| e.kind())).collect();
+        let (heard, refused) = (|level: &str| Ok(level.to_owned()), || Err(ErrorKind::InvalidArgument));
+        assert_eq!(told, [heard("0.1"), refused(), refused(), heard("0.4"), heard("0.5")]);
+    });
+}
+
+#[test]
+fn a_panic_is_an_error_that_says_why() {
+    let deaf = |_: usize, _: dubcore::Span| -> Result<Vec<dubcore::Segment>> { panic!("it has no ears") };
+    let made = move || Ok(OwnModel::stt(Hear::new(deaf)));
+    let factory = Factory::builder().own_model(own(), made).build().unwrap();
+    let stt = factory.stt(&own(), &LoadOptions::default(), &Job::new()).unwrap();
+    let opts = SttOptions::default().spans(vec![span(0.0, 1.0)]);
+    let e = stt.transcribe(&Audio::new(vec![0.1; 16_000], 16_000).unwrap(), &opts, &Job::new()).unwrap_err();
+    assert!(e.kind() == ErrorKind::Internal && e.to_string().contains("own/slow panicked: it has no ears"), "{e}");
+}
+
+/// A recogniser that tells how loud it is where it is to listen.
+struct Level;
+
+impl Stt for Level {
+    fn transcribe(&self, audio: &Audio, opts: &SttOptions, _: &Job) -> Result<dubcore::Transcript> {
+        let heard = |span: &dubcore::Span| {
+            if span.end > audio.duration() + secs(0.001) {
+                return Err(error(ErrorKind::InvalidArgument));
+            }
+            let mut levels: Vec<String> = audio.slice(*span).samples().iter().map(|s| format!("{s:.1}")).collect();
+            levels.dedup();
+            Ok(dubcore::Segment::new(*span, levels.join(" ")))
+        };
+        let segments = opts.spans.iter().map(heard).collect::<Result<Vec<_>>>()?;
+        Ok(dubcore::Transcript::new(Lang::EN, segments, Default::default()))
+    }
+
+    fn info(&self) -> StageInfo {
+        let mut info = StageInfo::new("own/level").languages([Lang::EN], []);
+        info.sample_rate = 16_000;
+        info
+    }
+}
+
 /// A recogniser that says which rate it wants.
 struct At16k<S>(S);
 

@@ -6,7 +6,7 @@
 #![cfg(loom)]
 #![allow(dead_code, unreachable_pub, reason = "the files serve dubcore, which uses more of them")]
 
-#[path = "../../dubcore/src/factory/gate.rs"]
+#[path = "../../dubcore/src/gate.rs"]
 mod gate;
 #[path = "../../dubcore/src/team/rounds.rs"]
 mod rounds;

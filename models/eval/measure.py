@@ -180,6 +180,8 @@ def main():
     p.add_argument("--write", action="store_true", help="keep the figures")
     a = p.parse_args()
     types, told, first = a.compute_type.split(","), {}, []
+    if not set(types) <= {"f32", "bf16", "int8"}:
+        p.error(f"--compute-type {a.compute_type}: use f32, bf16 and int8, with commas between them")
     for compute_type in types:
         mine = told[compute_type] = Shown(compute_type)
         info = translation(a, compute_type, mine)

@@ -9,7 +9,7 @@ Whole dubs are `dub` and `Pipeline`; the stages by themselves `Stt`, `Translator
 call may be made from any thread and lets other Python threads run; those that take long have an awaitable twin whose name
 begins with an a, and take `timeout`, `cancel` and `progress`. Ctrl-C stops a call with KeyboardInterrupt. What fails raises a
 subclass of dubcore.Error, whose `kind` names what went wrong, `hint` what to do about it, and `retryable` whether trying again
-may do.
+may do; an argument of a wrong type, or one that there is not, is a TypeError.
 """
 
 from ._api import (
@@ -20,7 +20,9 @@ from ._api import (
     Stt,
     Translator,
     Tts,
+    abenchmark,
     adub,
+    aload_audio,
     benchmark,
     dub,
     load_audio,
@@ -93,7 +95,9 @@ __all__ = [
     "UnsupportedLanguageError",
     "UnsupportedMediaError",
     "Word",
+    "abenchmark",
     "adub",
+    "aload_audio",
     "benchmark",
     "dub",
     "load_audio",

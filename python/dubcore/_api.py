@@ -20,9 +20,9 @@ class FactoryOptions(TypedDict, total=False):
     """Settings of a factory. What is not given comes from the environment, then from the defaults."""
 
     memory_budget: int | None
-    """Bytes of weights; above 80 % of it the models not used for longest go."""
+    """Bytes of weights, 0 for no bound; above 80 % of it the models not used for longest go."""
     max_models: int | None
-    """Most models to keep."""
+    """Most models to keep, at least 1."""
     idle: float | None
     """Seconds after which a model that is not used goes, at the next load or sweep."""
     cpu_threads: int | None
@@ -32,7 +32,7 @@ class FactoryOptions(TypedDict, total=False):
     downloads: bool | None
     """Whether models of the hub that are not on this machine are fetched."""
     cache: bool | None
-    """Whether results are remembered."""
+    """Whether results are remembered. If not given: if one of the two below is, else as DUBCORE_RESULT_CACHE says."""
     cache_size: int | None
     """Most results in memory."""
     cache_dir: str | PathLike[str] | None
@@ -185,7 +185,7 @@ class Factory:
         there. What it raises fails the text or the sound concerned.
         """
         if kind not in METHODS:
-            raise ValueError(f"kind {kind!r}: use {', '.join(map(repr, METHODS))}")
+            raise _dubcore.InvalidArgumentError(f"kind {kind!r}: use {', '.join(map(repr, METHODS))}")
         if not callable(getattr(stage, METHODS[kind], None)):
             raise TypeError(f"a {kind} has a method {METHODS[kind]}, which {type(stage).__name__} has not")
         about = {side: list(getattr(stage, side, ())) for side in ("languages_in", "languages_out")}
@@ -207,6 +207,10 @@ class Factory:
     def unload(self, model: str | None = None, **options: Unpack[Control]) -> None:
         """Drops a model, or all of them, when the calls that use it have ended; waits for that."""
         self._native.unload(model, control(dict(options))).result()
+
+    async def aunload(self, model: str | None = None, **options: Unpack[Control]) -> None:
+        """As `unload`, awaited."""
+        await awaited(self._native.unload(model, control(dict(options))))
 
     def pin(self, model: str, pinned: bool = True) -> bool:
         """Keeps a loaded model from being evicted, or allows it again. Says whether it is loaded."""
@@ -425,7 +429,7 @@ class Dub:
     def save(self, folder: str | PathLike[str], stem: str | None = None) -> list[Path]:
         """Writes the track, if it was kept in memory, and subtitles and report into `folder`, which is made if need be, as
         STEM.LANG.wav, .srt, .vtt and .json; returns all files. `stem` is the media's own unless it is given."""
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        _made(Path(folder))
         return [Path(name) for name in self._native.save(fspath(folder), self._stem if stem is None else stem)]
 
     def __repr__(self) -> str:
@@ -648,11 +652,29 @@ def benchmark(audio: Media, *, to: str, iterations: int = 3, **options: Unpack[B
     >>> dubcore.benchmark("examples/media/kitchen.wav", to="es", iterations=1).real_time_factor < 10
     True
     """
-    rest: dict[str, Any] = dict(options)
+    return Benchmark._of(_benchmark(audio, to, iterations, dict(options)).result())
+
+
+async def abenchmark(audio: Media, *, to: str, iterations: int = 3, **options: Unpack[BenchmarkOptions]) -> Benchmark:
+    """As `benchmark`, awaited."""
+    return Benchmark._of(await awaited(_benchmark(audio, to, iterations, dict(options))))
+
+
+def _benchmark(audio: Media, to: str, iterations: int, rest: dict[str, Any]) -> _dubcore.Call:
     asked = control(rest)
     named, load = _named(rest)
     filled({}, rest)
-    return Benchmark._of(_dubcore.Pipeline.benchmark(plain(audio), *named, to, load, iterations, asked).result())
+    return _dubcore.Pipeline.benchmark(plain(audio), *named, to, load, iterations, asked)
+
+
+def _made(folder: Path) -> list[Path]:
+    """Makes the folder if need be; returns those that were not there, the innermost first."""
+    try:
+        new = [path for path in (folder, *folder.parents) if not path.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as e:
+        raise _dubcore.IoError(f"cannot make the folder {folder}: {e}") from e
+    return new
 
 
 class _Folder:
@@ -667,12 +689,7 @@ class _Folder:
         self.last, self._new = None, list[Path]()
         if out is None:
             return
-        path = Path(out)
-        try:
-            self._new = [folder for folder in (path, *path.parents) if not folder.exists()]
-            path.mkdir(parents=True, exist_ok=True)
-        except (OSError, ValueError) as e:
-            raise _dubcore.IoError(f"cannot make the folder {path}: {e}") from e
+        self._new = _made(Path(out))
 
     def __enter__(self) -> Self:
         return self
@@ -718,3 +735,8 @@ def load_audio(media: Media, *, track: int | None = None, **options: Unpack[Cont
     found: Audio = Audio._load(plain(media), track, control(dict(options))).result()
     return found
 
+
+async def aload_audio(media: Media, *, track: int | None = None, **options: Unpack[Control]) -> Audio:
+    """As `load_audio`, awaited."""
+    found: Audio = await awaited(Audio._load(plain(media), track, control(dict(options))))
+    return found

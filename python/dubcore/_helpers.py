@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from . import _dubcore
 from ._results import Progress
 
 @contextmanager
@@ -73,7 +74,7 @@ def retrying(
     """The same stage, asked up to `tries` times where it raises one of `on`, after `wait` seconds, then twice as many, and so
     on, each a little more or less than that."""
     if tries < 1:
-        raise ValueError(f"tries={tries}: use 1 at least")
+        raise _dubcore.InvalidArgumentError(f"tries={tries}: use 1 at least")
 
     def through(once: Callable[[], Any]) -> Any:
         # Not at the top: the import of the package has to be quick.
@@ -94,9 +95,9 @@ def retrying(
 def limited(stage: Any, *, per_second: float | None = None, at_once: int | None = None) -> Any:
     """The same stage, asked at most so often a second, and at most so many times at once; calls wait for their turn."""
     if per_second is not None and not per_second > 0:
-        raise ValueError(f"per_second={per_second}: use more than 0")
+        raise _dubcore.InvalidArgumentError(f"per_second={per_second}: use more than 0")
     if at_once is not None and at_once < 1:
-        raise ValueError(f"at_once={at_once}: use 1 at least")
+        raise _dubcore.InvalidArgumentError(f"at_once={at_once}: use 1 at least")
     lock = threading.Lock()
     slots = threading.BoundedSemaphore(at_once) if at_once is not None else None
     next_at = 0.0

@@ -213,7 +213,7 @@ def test_progress_timeout_and_cancel(stt):
             stt.transcribe(MOVIE, timeout=timeout)
         assert raised.value.kind == "deadline_exceeded"
     for wrong in (-1, float("nan"), float("inf")):
-        with pytest.raises(ValueError):
+        with pytest.raises(dubcore.InvalidArgumentError):
             stt.transcribe(MOVIE, timeout=wrong)
     token = dubcore.CancelToken()
     threading.Timer(0.05, token.cancel).start()
@@ -261,11 +261,14 @@ def test_options_are_checked(stt, translator, voice, pipeline):
         lambda: voice.synthesize(["a"], speaking_rate=99),
         lambda: dubcore.Stt("micro/stt-en", device="abacus"),
         lambda: dubcore.Stt("not a name"),
+        lambda: dubcore.Stt("micro/stt-en", mode="maybe"),
+        lambda: dubcore.Stt("micro/stt-en", queue_timeout=-1),
+        lambda: dubcore.Factory(idle=-1),
+        lambda: stt.transcribe(CLIP, task="sing"),
+        lambda: stt.transcribe(CLIP, no_speech=7),
     ):
         with pytest.raises(dubcore.InvalidArgumentError):
             call()
-    with pytest.raises(ValueError):
-        stt.transcribe(CLIP, task="sing")
     closed = open(CLIP, "rb")
     closed.close()
     with pytest.raises(ValueError):
@@ -307,6 +310,15 @@ def test_a_factory_tells_what_it_holds():
         dubcore.Tts("micro/tts-es", factory=factory, device="cuda:3", mode="memory")
 
 
+def test_what_a_factory_is_told_goes_before_the_environment(monkeypatch):
+    monkeypatch.setenv("DUBCORE_RESULT_CACHE", "true")
+    monkeypatch.setenv("DUBCORE_MEMORY_BUDGET", "1")
+    assert dubcore.Factory().status()["results"] and dubcore.Factory(cache=False).status()["results"] is None
+    with pytest.raises(dubcore.OutOfMemoryError):
+        dubcore.Tts("micro/tts-es", factory=dubcore.Factory(idle=60))
+    assert dubcore.Tts("micro/tts-es", factory=dubcore.Factory(idle=60, memory_budget=0)).info.model == "micro/tts-es"
+
+
 def test_awaited_twins(stt, translator, voice):
     async def run():
         loaded = await dubcore.Stt.aload("micro/stt-en")
@@ -318,7 +330,12 @@ def test_awaited_twins(stt, translator, voice):
         )
         assert (await (await dubcore.Translator.aload("micro/mt-en-es")).atranslate(["a"], from_="en", to="es"))[0].text
         assert (await dubcore.Tts.aload("micro/tts-es")).info == voice.info
-        assert (await dubcore.Factory.default().apreload(["micro/tts-es"])) == {"micro/tts-es": None}
+        factory = dubcore.Factory()
+        assert (await factory.apreload(["micro/tts-es"])) == {"micro/tts-es": None}
+        await factory.aunload()
+        assert factory.status()["residents"] == []
+        assert (await dubcore.aload_audio(CLIP)).duration == dubcore.load_audio(CLIP).duration
+        assert (await dubcore.abenchmark(CLIP, to="es", iterations=1)).real_time_factor > 0
         with pytest.raises(dubcore.DeadlineExceededError):
             await stt.atranscribe(MOVIE, timeout=0.01)
         slow = asyncio.create_task(stt.atranscribe(MOVIE))

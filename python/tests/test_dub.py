@@ -172,6 +172,8 @@ def test_names_that_are_no_utf8(tmp_path):
     made = dubcore.dub(tmp_path / name, to="es", out=folder)
     assert sorted(made.files) == sorted(folder.iterdir()) and made.files[0].name == "caf\ufffd.es.wav"
     assert made.save(tmp_path / "again")
+    with pytest.raises(dubcore.IoError):
+        made.save("/proc/none")
 
 
 def test_wrong_types_are_pythons_own_errors():

@@ -2,8 +2,8 @@
 
 use engine::media::{Limits, WavFormat};
 use engine::{
-    CachePolicy, Fallback, FitOptions, HubOptions, KeepAll, LoadMode, LoadOptions, Lru, MemoryBudget, MixOptions, Output,
-    ResultCacheOptions, SttOptions, Task, TranslateOptions, Ttl, TtsOptions,
+    Fallback, FitOptions, HubOptions, LoadMode, LoadOptions, MixOptions, Output, ResultCacheOptions, SttOptions, Task,
+    TranslateOptions, TtsOptions,
 };
 
 use super::{Keys, Read, Row, Wrong, flag, list, maybe, number, parsed, time};
@@ -21,7 +21,6 @@ type Setting = Read<()>;
 /// Settings of a factory, as far as its builder does not hold them.
 #[derive(Default)]
 pub(crate) struct Settings {
-    pub(crate) policy: Option<Box<dyn CachePolicy>>,
     pub(crate) builder: Vec<Box<dyn FnOnce(engine::FactoryBuilder) -> engine::FactoryBuilder>>,
     pub(crate) hub: HubOptions,
     pub(crate) results: Option<ResultCacheOptions>,
@@ -29,21 +28,16 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    fn add(&mut self, policy: impl CachePolicy + 'static) -> Setting {
-        self.policy = Some(match self.policy.take() {
-            Some(first) => Box::new(first.and(policy)),
-            None => Box::new(policy),
-        });
-        Ok(())
-    }
-
     fn build(&mut self, step: impl FnOnce(engine::FactoryBuilder) -> engine::FactoryBuilder + 'static) -> Setting {
         self.builder.push(Box::new(step));
         Ok(())
     }
 
-    fn results(&mut self) -> &mut ResultCacheOptions {
-        self.results.get_or_insert_default()
+    fn results(&mut self) -> Read<&mut ResultCacheOptions> {
+        match &mut self.results {
+            Some(given) => Ok(given),
+            none => Ok(none.insert(ResultCacheOptions::from_env()?)),
+        }
     }
 }
 
@@ -51,12 +45,12 @@ keys! {
     FACTORY: Settings =
     ["memory_budget", "a number of bytes; 0 for no bound; default: DUBCORE_MEMORY_BUDGET, else no bound",
      "Bytes of weights; above 80 % of it the models that were not used for longest go.",
-     |s: &mut Settings, v| match number(v)? { 0 => s.add(KeepAll), bytes => s.add(MemoryBudget::new(bytes)) }]
+     |s: &mut Settings, v| { let bytes = number(v)?; s.build(move |b| b.memory_budget(bytes)) }]
     ["max_models", "a whole number, 1 or more; default: no bound", "Most models to keep.",
-     |s: &mut Settings, v| match number(v)? { 0 => Err(Wrong::Range), models => s.add(Lru { models }) }]
+     |s: &mut Settings, v| match number(v)? { 0 => Err(Wrong::Range), models => s.build(move |b| b.max_models(models)) }]
     ["idle", "seconds; default: for ever",
      "How long a model that is not used stays; it goes at the next load, or dub_factory_sweep.",
-     |s: &mut Settings, v| s.add(Ttl::new(time(v)?))]
+     |s: &mut Settings, v| { let idle = time(v)?; s.build(move |b| b.idle(idle)) }]
     ["cpu_threads", "a whole number, 0 for one per core; default: DUBCORE_CPU_THREADS, else 0",
      "Compute threads of the whole process; effective before the first inference.",
      |s: &mut Settings, v| { let n = number(v)?; s.build(move |b| b.cpu_threads(n)) }]
@@ -86,22 +80,23 @@ keys! {
      |s: &mut Settings, v| { s.hub.timeout = Some(time(v)?); Ok(()) }]
     ["results", "true or false; default: true if another key of results is given, else DUBCORE_RESULT_CACHE",
      "Whether results of stages and dubs are remembered.",
-     |s: &mut Settings, v| { if flag(v)? { s.results(); } else { s.no_results = true; } Ok(()) }]
-    ["results_entries", "a whole number, 1 or more; default: 1000", "Most results in memory.",
-     |s: &mut Settings, v| { s.results().entries = number(v)?; Ok(()) }]
+     |s: &mut Settings, v| { s.no_results = !flag(v)?; if !s.no_results { s.results()?; } Ok(()) }]
+    ["results_entries", "a whole number, 1 or more; default: DUBCORE_RESULT_CACHE_SIZE, else 1000", "Most results in memory.",
+     |s: &mut Settings, v| { s.results()?.entries = number(v)?; Ok(()) }]
     ["results_bytes", "a number of bytes, 1 or more; default: 268435456", "Most bytes of results in memory.",
-     |s: &mut Settings, v| { s.results().bytes = number(v)?; Ok(()) }]
-    ["results_ttl", "seconds, more than 0; default: 3600", "How long a result is good for.",
-     |s: &mut Settings, v| { s.results().ttl = time(v)?; Ok(()) }]
-    ["results_dir", "a path; default: none", "A folder that keeps results, too; processes may share it.",
-     |s: &mut Settings, v: &str| { s.results().disk = Some(v.into()); Ok(()) }]
+     |s: &mut Settings, v| { s.results()?.bytes = number(v)?; Ok(()) }]
+    ["results_ttl", "seconds, more than 0; default: DUBCORE_RESULT_CACHE_TTL_SECONDS, else 3600", "How long a result is good for.",
+     |s: &mut Settings, v| { s.results()?.ttl = time(v)?; Ok(()) }]
+    ["results_dir", "a path; default: DUBCORE_RESULT_CACHE_DISK, else none",
+     "A folder that keeps results, too; processes may share it.",
+     |s: &mut Settings, v: &str| { s.results()?.disk = Some(v.into()); Ok(()) }]
     ["results_dir_bytes", "a number of bytes, 1 or more; default: 4294967296", "Most bytes of results on disk.",
-     |s: &mut Settings, v| { s.results().disk_bytes = number(v)?; Ok(()) }]
+     |s: &mut Settings, v| { s.results()?.disk_bytes = number(v)?; Ok(()) }]
 }
 
 keys! {
     LOAD: LoadOptions =
-    ["device", "auto, cpu or cuda:N; default: auto", "Where it shall run.",
+    ["device", "auto, cpu or cuda:N; default: auto, which is what DUBCORE_DEVICE says", "Where it shall run.",
      |o: &mut LoadOptions, v| { o.device = parsed(v)?; Ok(()) }]
     ["compute_type", "auto, f32, bf16 or int8; default: auto, which is what DUBCORE_COMPUTE_TYPE says, else bf16 where the processor is faster in it, and f32 where not",
      "In which numbers it shall compute: less precise ones are faster and take less memory.",
@@ -179,7 +174,14 @@ keys! {
     ["seed", "a whole number; default: 0", "The seed of what is drawn: the same seed and sound give the same text.",
      |o: &mut SttOptions, v| { o.fallback.seed = number(v)?; Ok(()) }]
     ["retry", "true or false; default: true", "false: one try, whose outcome is taken as it is.",
-     |o: &mut SttOptions, v| { if !flag(v)? { o.fallback = Fallback::none(); } Ok(()) }]
+     |o: &mut SttOptions, v| {
+        match flag(v)? {
+            false => o.fallback = Fallback::none(),
+            true if o.fallback == Fallback::none() => o.fallback = Fallback::default(),
+            true => {}
+        }
+        Ok(())
+     }]
 }
 
 keys! {
@@ -278,7 +280,14 @@ keys! {
      "The WAV file of the track. It is written as NAME.part and gets its name when the dub is complete.",
      |r: &mut Request, v: &str| match v { "" => Err(Wrong::Range), v => { r.output = Output::File(v.into()); Ok(()) } }]
     ["keep", "true or false; default: false", "Keeps the track in memory, for dub_result_track, instead of a file.",
-     |r: &mut Request, v| { if flag(v)? { r.output = Output::Memory; } Ok(()) }]
+     |r: &mut Request, v| {
+        match (flag(v)?, &r.output) {
+            (true, _) => r.output = Output::Memory,
+            (false, Output::Memory) => r.output = Output::Discard,
+            (false, _) => {}
+        }
+        Ok(())
+     }]
     ["format", "i16 or f32; default: i16", "How the track's samples are stored: 16-bit integers, or 32-bit floats.",
      |r: &mut Request, v| { r.format = format(v)?; Ok(()) }]
     ["beams", "0 to 16, 0 for what the model was made for; default: 0", "The translator's beam width.",

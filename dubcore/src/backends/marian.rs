@@ -293,7 +293,7 @@ impl Translator for Marian {
         let mut results: Vec<Option<Result<Translation>>> = texts.iter().map(|_| None).collect();
         let mut todo: Vec<(usize, Vec<u32>)> = Vec::new();
         for (i, text) in texts.iter().enumerate() {
-            match self.tokenizer.encode(text, opts.to) {
+            match job.check().and_then(|()| self.tokenizer.encode(text, opts.to)) {
                 _ if text.trim().is_empty() => {
                     results[i] = Some(Ok(Translation::new("", 0.0, Metadata::new(&self.info, Duration::ZERO, Duration::ZERO))));
                 }

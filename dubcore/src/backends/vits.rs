@@ -182,6 +182,16 @@ struct Manner {
     seed: u64,
 }
 
+/// An error where a text, written in the manner `how`, is too long.
+fn bounded(text: &str, how: &str) -> Result<()> {
+    let length = text.chars().count();
+    if length > MAX_TEXT {
+        let what = format!("a text of {length} characters{how} is over the limit of {MAX_TEXT}: synthesize it in parts");
+        return Err(Error::new(ErrorKind::LimitExceeded, what));
+    }
+    Ok(())
+}
+
 /// A piece of a text, read.
 struct Piece<'a> {
     text: &'a str,
@@ -216,17 +226,16 @@ impl Vits {
 
     /// The text as the voice can say it: digits and symbols in words, line breaks and tabs as the spaces they stand for.
     fn front_end(&self, text: &str) -> Result<String> {
-        let length = text.chars().count();
-        if length > MAX_TEXT {
-            let what = format!("a text of {length} characters is over the limit of {MAX_TEXT}: synthesize it in parts");
-            return Err(Error::new(ErrorKind::LimitExceeded, what));
-        }
+        bounded(text, "")?;
         let text: String = text.chars().map(|c| if c.is_whitespace() { ' ' } else { c }).collect();
         // A voice that does not say what it speaks gets the text as it is: there are no rules to read it by.
-        match self.info.from.first() {
-            Some(lang) => spell_out(&text, *lang, &|c| self.tokenizer.knows(c)),
-            None => Ok(text),
-        }
+        let spoken = match self.info.from.first() {
+            Some(lang) => spell_out(&text, *lang, &|c| self.tokenizer.knows(c))?,
+            None => text,
+        };
+        // One sign may be a dozen letters.
+        bounded(&spoken, ", with its numbers and signs in words,")?;
+        Ok(spoken)
     }
 
     /// Hands each piece of `text`, read, to `each`, with its number and the manner of speaking.
@@ -241,6 +250,7 @@ impl Vits {
         let spoken = self.front_end(text)?;
         let mut number = 0;
         for part in pieces::split(&spoken) {
+            ctx.check()?;
             let tokens = self.tokenizer.encode(part);
             if !part.chars().any(|c| c.is_alphanumeric() && self.tokenizer.knows(c)) || tokens.ids.is_empty() {
                 continue;

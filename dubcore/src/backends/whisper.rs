@@ -79,6 +79,7 @@ struct Generation {
     lang_to_id: BTreeMap<String, u32>,
     #[serde(default)]
     task_to_id: BTreeMap<String, u32>,
+    is_multilingual: Option<bool>,
     no_timestamps_token_id: Option<u32>,
     suppress_tokens: Option<Vec<i64>>,
     begin_suppress_tokens: Option<Vec<i64>>,

@@ -8,7 +8,7 @@ use super::metrics::Latency;
 use super::names::{Names, OwnModel};
 use super::places::{Places, THRESHOLD};
 use super::{Factory, LoadOptions, Shared, global};
-use crate::cache::policy::{CachePolicy, KeepAll, MemoryBudget, NoCache};
+use crate::cache::policy::{CachePolicy, KeepAll, Lru, MemoryBudget, NoCache, Ttl};
 use crate::cache::results::{ResultCache, ResultCacheOptions};
 use crate::device::Place;
 use crate::error::{Error, Result};
@@ -21,8 +21,11 @@ use crate::sync::AtomicU64;
 #[derive(Default)]
 pub struct FactoryBuilder {
     policy: Option<Box<dyn CachePolicy>>,
+    idle: Option<Duration>,
+    max_models: Option<usize>,
+    memory_budget: Option<u64>,
     cpu_threads: Option<usize>,
-    results: Option<ResultCache>,
+    results: Option<Option<ResultCache>>,
     names: Names,
     sources: Sources,
     gpus: Vec<Place>,
@@ -30,11 +33,34 @@ pub struct FactoryBuilder {
 }
 
 impl FactoryBuilder {
-    /// Which models stay loaded. Default: [`NoCache`] if `DUBCORE_MODEL_CACHE_ENABLED` is `false`, [`MemoryBudget`] if
-    /// `DUBCORE_MEMORY_BUDGET` (bytes) is set, else [`KeepAll`].
+    /// Which models stay loaded, besides what [`idle`](Self::idle), [`max_models`](Self::max_models) and
+    /// [`memory_budget`](Self::memory_budget) say. Default: all, or none ([`NoCache`]) if `DUBCORE_MODEL_CACHE_ENABLED` is
+    /// `false` and nothing is said here.
     #[must_use]
     pub fn policy(mut self, policy: impl CachePolicy + 'static) -> Self {
         self.policy = Some(Box::new(policy));
+        self
+    }
+
+    /// How long a model that is not used stays: a [`Ttl`]. Default: for ever.
+    #[must_use]
+    pub fn idle(mut self, idle: Duration) -> Self {
+        self.idle = Some(idle);
+        self
+    }
+
+    /// Most models to keep, at least 1: an [`Lru`]. Default: any number.
+    #[must_use]
+    pub fn max_models(mut self, models: usize) -> Self {
+        self.max_models = Some(models);
+        self
+    }
+
+    /// Bytes of weights, 0 for no bound: a [`MemoryBudget`]. Default: `DUBCORE_MEMORY_BUDGET`, unless there is a
+    /// [`policy`](Self::policy), which then has its own; else no bound.
+    #[must_use]
+    pub fn memory_budget(mut self, bytes: u64) -> Self {
+        self.memory_budget = Some(bytes);
         self
     }
 
@@ -93,12 +119,11 @@ impl FactoryBuilder {
         self
     }
 
-    /// Where its stages, and pipelines made of them, remember their results. Default: nowhere, unless `DUBCORE_RESULT_CACHE`
-    /// is `true`; then in memory, up to `DUBCORE_RESULT_CACHE_SIZE` results for `DUBCORE_RESULT_CACHE_TTL_SECONDS`, and in
-    /// the folder `DUBCORE_RESULT_CACHE_DISK` if that is set.
+    /// Where its stages, and pipelines made of them, remember their results; `None` for nowhere. Default: nowhere, unless
+    /// `DUBCORE_RESULT_CACHE` is `true`; then as [`ResultCacheOptions::from_env`] says.
     #[must_use]
-    pub fn results(mut self, results: ResultCache) -> Self {
-        self.results = Some(results);
+    pub fn results(mut self, results: impl Into<Option<ResultCache>>) -> Self {
+        self.results = Some(results.into());
         self
     }
 
@@ -130,17 +155,31 @@ impl FactoryBuilder {
             sources.models_dir = env("DUBCORE_MODELS_DIR", "a folder")?;
         }
         let places = Places { gpus: self.gpus, preferred, threshold };
-        let policy: Box<dyn CachePolicy> = match self.policy {
-            Some(policy) => policy,
-            None if env("DUBCORE_MODEL_CACHE_ENABLED", "true or false")? == Some(false) => Box::new(NoCache),
-            None => match env("DUBCORE_MEMORY_BUDGET", "a number of bytes")? {
-                Some(bytes) => Box::new(MemoryBudget::new(bytes)),
-                None => Box::new(KeepAll),
-            },
+        let silent = self.policy.is_none() && (self.idle, self.max_models, self.memory_budget) == (None, None, None);
+        let budget = match self.memory_budget {
+            None if self.policy.is_none() => env("DUBCORE_MEMORY_BUDGET", "a number of bytes, 0 for no bound")?,
+            given => given,
         };
+        let mut policy: Box<dyn CachePolicy> = match self.policy {
+            Some(policy) => policy,
+            None if silent && env("DUBCORE_MODEL_CACHE_ENABLED", "true or false")? == Some(false) => Box::new(NoCache),
+            None => Box::new(KeepAll),
+        };
+        if let Some(idle) = self.idle {
+            policy = Box::new(policy.and(Ttl::new(idle)));
+        }
+        if let Some(models) = self.max_models {
+            policy = Box::new(policy.and(Lru { models }));
+        }
+        if let Some(bytes) = budget.filter(|bytes| *bytes > 0) {
+            policy = Box::new(policy.and(MemoryBudget::new(bytes)));
+        }
         let results = match self.results {
-            Some(results) => Some(results),
-            None => results_from_env()?,
+            Some(results) => results,
+            None if env("DUBCORE_RESULT_CACHE", "true or false")? == Some(true) => {
+                Some(ResultCache::new(ResultCacheOptions::from_env()?)?)
+            }
+            None => None,
         };
         let names = self.names;
         let preload = match env::<String>("DUBCORE_PRELOAD_MODELS", "names of models with commas between them")? {
@@ -180,19 +219,23 @@ impl FactoryBuilder {
     }
 }
 
-fn results_from_env() -> Result<Option<ResultCache>> {
-    if env::<bool>("DUBCORE_RESULT_CACHE", "true or false")? != Some(true) {
-        return Ok(None);
+impl ResultCacheOptions {
+    /// The defaults, but for what the environment says: `DUBCORE_RESULT_CACHE_SIZE` results, for
+    /// `DUBCORE_RESULT_CACHE_TTL_SECONDS`, and in the folder `DUBCORE_RESULT_CACHE_DISK`, too.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a wrong value, naming it.
+    pub fn from_env() -> Result<Self> {
+        let mut opts = Self::default();
+        if let Some(entries) = env("DUBCORE_RESULT_CACHE_SIZE", "a number of results")? {
+            opts.entries = entries;
+        }
+        if let Some(seconds) = env("DUBCORE_RESULT_CACHE_TTL_SECONDS", "a number of seconds")? {
+            opts.ttl = Duration::from_secs(seconds);
+        }
+        opts.disk = env("DUBCORE_RESULT_CACHE_DISK", "a folder")?;
+        Ok(opts)
     }
-    let mut opts = ResultCacheOptions::default();
-    if let Some(entries) = env("DUBCORE_RESULT_CACHE_SIZE", "a number of results")? {
-        opts.entries = entries;
-    }
-    if let Some(seconds) = env("DUBCORE_RESULT_CACHE_TTL_SECONDS", "a number of seconds")? {
-        opts.ttl = Duration::from_secs(seconds);
-    }
-    opts.disk = env("DUBCORE_RESULT_CACHE_DISK", "a folder")?;
-    ResultCache::new(opts).map(Some)
 }
 
 fn env<T: std::str::FromStr>(name: &str, what: &str) -> Result<Option<T>> {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::chain::{Chain, Id, of_the_device};
-use super::gate::{Gate, Pass, Refused};
 use super::{Factory, LoadOptions};
 use arc_swap::ArcSwap;
 
@@ -13,6 +12,7 @@ use crate::audio::{Audio, Span};
 use crate::backend::Stage;
 use crate::cache::results::key::Key;
 use crate::error::{Error, ErrorKind, Result};
+use crate::gate::{Gate, Pass, Refused};
 use crate::lang::Lang;
 use crate::runtime::Job;
 use crate::stage::{
@@ -33,6 +33,23 @@ pub(super) struct Handle {
 
 /// A request to a recogniser, as part of a batch: its sound, and the spans of speech in it.
 pub(super) type Piece = (Audio, Vec<Span>);
+
+/// How far behind the end of its sound a span may end: recognisers let that pass, since times are often rounded.
+const SLACK: Duration = Duration::from_millis(1);
+
+/// The piece with spans that are in order and end with its own sound, for behind that there may be another's. `None` where
+/// they are wrong.
+fn fenced((audio, spans): &Piece) -> Option<Piece> {
+    let mut last = Duration::ZERO;
+    let cut = |span: &Span| {
+        let end = span.end.min(audio.duration());
+        let fits = last <= span.start && span.start < end && span.end - end <= SLACK;
+        last = end;
+        fits.then(|| Span::new(span.start, end))
+    };
+    let spans = spans.iter().map(cut).collect::<Option<Vec<_>>>()?;
+    Some((audio.clone(), spans))
+}
 
 impl Handle {
     pub(super) fn new(factory: Factory, chain: Chain, kind: &'static str, info: StageInfo, opts: LoadOptions) -> Self {
@@ -69,7 +86,7 @@ impl Handle {
             }
             let run = || {
                 catch_unwind(AssertUnwindSafe(|| call(&lease.item().loaded.stage)))
-                    .unwrap_or_else(|_| Err(Error::internal(format!("model {} panicked: please report it", id.model))))
+                    .unwrap_or_else(|panic| Err(Error::panicked(&format!("model {}", id.model), &*panic)))
             };
             let no_device = |result: &Result<R>| match result {
                 Ok(result) => error(result).filter(|e| of_the_device(e)).cloned(),
@@ -194,13 +211,16 @@ impl Handle {
     /// be alone.
     fn transcribe_together(&self, pieces: Vec<Piece>, opts: &SttOptions, job: &Job) -> Vec<Result<Transcript>> {
         let alone = |(audio, spans): &Piece| self.transcribe_now(audio, &opts.clone().spans(spans.clone()), job);
-        if pieces.len() > 1
-            && let Ok(transcripts) = self.end_to_end(&pieces, opts, job)
-        {
-            return transcripts.into_iter().map(Ok).collect();
-        }
-        // What failed is one request's fault and not the others'.
-        pieces.iter().map(alone).collect()
+        let fenced: Vec<Option<Piece>> = pieces.iter().map(fenced).collect();
+        let joined: Vec<Piece> = fenced.iter().flatten().cloned().collect();
+        let found = if joined.len() > 1 { self.end_to_end(&joined, opts, job).ok() } else { None };
+        let mut found = found.into_iter().flatten();
+        // What failed, or could not be joined, is one request's fault and not the others'.
+        let one = |(piece, fenced): (&Piece, &Option<Piece>)| match fenced.as_ref().and_then(|_| found.next()) {
+            Some(transcript) => Ok(transcript),
+            None => alone(piece),
+        };
+        pieces.iter().zip(&fenced).map(one).collect()
     }
 
     fn end_to_end(&self, pieces: &[Piece], opts: &SttOptions, job: &Job) -> Result<Vec<Transcript>> {

@@ -1,4 +1,5 @@
-//! Sums and functions, element by element, on the threads of the request's own pool.
+//! Sums and functions of the reference, element by element, on the threads of the request's own pool. The processor's engine
+//! must not use them: a thread that waits for another's share may take up a whole other request meanwhile.
 //!
 //! candle (0.11) would do them on a pool of its own, one call at a time, spinning: threads beyond those that the host allows,
 //! requests that wait for each other, and a child of `fork()`, which has that pool without its threads, waits for ever.

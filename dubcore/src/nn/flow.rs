@@ -42,13 +42,15 @@ impl ResidualCoupling {
         Ok(Self { layers, channels })
     }
 
-    /// The latents of a sample of the prior, both `[1, frames, channels]`, in the voice of `speaker` `[1, 1, n]`.
-    pub(crate) fn reverse(&self, ctx: &Ctx<'_>, prior: &Act, speaker: Option<&Act>) -> Result<Act> {
+    /// The latents of a sample of the prior, `[1, frames, channels]`, in the voice of `speaker` `[1, 1, n]`.
+    pub(crate) fn reverse(&self, ctx: &Ctx<'_>, prior: &Sample<'_>, speaker: Option<&Act>) -> Result<Act> {
         let (c, half) = (self.channels, self.channels / 2);
         let mut cpu = Cpu::new(0);
         let speaker = speaker.map(Act::values).transpose()?;
+        let frames = prior.frames;
+        // The latents, and the noise, which lives as long.
+        let _latents = ctx.take(Use::Workspace, frames * c + prior.noise.len())?;
         let mut z = prior.values()?;
-        let frames = z.len() / c;
         for layer in self.layers.iter().rev() {
             ctx.check()?;
             cpu.team.refresh();
@@ -62,32 +64,77 @@ impl ResidualCoupling {
             let second = Tile::new(&mut z[half..], frames, half, c);
             layer.post.forward(&cpu, Rows::dense(&skip, inner), Fused::None, second, End { act: Fused::None, add: true });
         }
-        Act::new(z, prior.shape()?)
+        Act::new(z, (1, frames, c))
     }
+}
+
+/// What is to be drawn from the prior: it is made where its memory is counted, when the flow begins.
+pub(crate) struct Sample<'a> {
+    stats: &'a Act,
+    durations: &'a [usize],
+    noise: &'a [f32],
+    scale: f32,
+    frames: usize,
+    channels: usize,
 }
 
 /// Draws from the prior: `stats` `[1, tokens, 2 channels]` holds each token's mean and log deviation, which stand for as
 /// many frames as `durations` says; `noise` is `[frames, channels]` in that order, or empty for none.
 ///
 /// A text without any frame gets one of zero mean and unit deviation, as in the reference.
-pub(crate) fn sample_prior(stats: &Act, durations: &[usize], noise: &[f32], scale: f32) -> Result<Act> {
+pub(crate) fn sample_prior<'a>(stats: &'a Act, durations: &'a [usize], noise: &'a [f32], scale: f32) -> Result<Sample<'a>> {
     let (_, tokens, both) = stats.shape()?;
     let channels = both / 2;
     let frames = durations.iter().sum::<usize>().max(1);
     if durations.len() != tokens || !(noise.is_empty() || noise.len() == frames * channels) {
         return Err(Error::internal("durations or noise do not fit the text"));
     }
-    let mut z = Vec::with_capacity(frames * channels);
-    with_values(&stats.0, |stats| {
-        let silence = vec![0.0; both];
-        let rows = stats.chunks_exact(both).zip(durations).flat_map(|(row, n)| std::iter::repeat_n(row, *n));
-        for (i, row) in rows.chain(std::iter::once(&silence[..])).take(frames).enumerate() {
-            let (mean, log_deviation) = row.split_at(channels);
-            match noise.get(i * channels..(i + 1) * channels) {
-                Some(noise) => z.extend((0..channels).map(|c| mean[c] + noise[c] * log_deviation[c].exp() * scale)),
-                None => z.extend_from_slice(mean),
+    Ok(Sample { stats, durations, noise, scale, frames, channels })
+}
+
+impl Sample<'_> {
+    /// `[frames, channels]`.
+    fn values(&self) -> Result<Vec<f32>> {
+        let Self { durations, noise, scale, frames, channels, .. } = *self;
+        let mut z = Vec::with_capacity(frames * channels);
+        with_values(&self.stats.0, |stats| {
+            let silence = vec![0.0; 2 * channels];
+            let rows = stats.chunks_exact(2 * channels).zip(durations).flat_map(|(row, n)| std::iter::repeat_n(row, *n));
+            for (i, row) in rows.chain(std::iter::once(&silence[..])).take(frames).enumerate() {
+                let (mean, log_deviation) = row.split_at(channels);
+                match noise.get(i * channels..(i + 1) * channels) {
+                    Some(noise) => z.extend((0..channels).map(|c| mean[c] + noise[c] * log_deviation[c].exp() * scale)),
+                    None => z.extend_from_slice(mean),
+                }
             }
-        }
-    })?;
-    Act::new(z, (1, frames, channels))
+        })?;
+        Ok(z)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::device::Place;
+    use crate::device::simulated::Simulated;
+    use crate::error::ErrorKind;
+    use crate::runtime::Job;
+
+    #[test]
+    fn a_sample_is_counted_before_it_is_made() {
+        let flow = ResidualCoupling { layers: Vec::new(), channels: 2 };
+        let stats = Act::new(vec![1.0, 2.0, 0.0, 0.0, 3.0, 4.0, 0.0, 0.0], (1, 2, 4)).unwrap();
+        let noise = [0.5; 8];
+        let drawn = |bytes| {
+            let gpu: Place = Arc::new(Simulated::new(bytes));
+            crate::nn::run(&Job::new(), &gpu, |ctx| {
+                flow.reverse(ctx, &sample_prior(&stats, &[1, 3], &noise, 2.0)?, None)?.values()
+            })
+        };
+        // Four frames of two channels, and as much noise.
+        assert_eq!(drawn(64).unwrap(), [2.0, 3.0, 4.0, 5.0, 4.0, 5.0, 4.0, 5.0]);
+        assert_eq!(drawn(63).unwrap_err().kind(), ErrorKind::OutOfMemory);
+    }
 }

@@ -150,9 +150,11 @@ impl Embedding {
 
     /// `x` plus the rows `from..` of the table: position embeddings.
     pub(crate) fn add_positions(&self, x: &Act, from: usize) -> Result<Act> {
-        let (_, t, _) = x.shape()?;
-        self.check_positions(from + t)?;
-        Ok(Act(add(&x.0, &self.tensor()?.narrow(0, from, t)?)?))
+        let shape = x.shape()?;
+        debug_assert_eq!(shape.2, self.size.1);
+        let mut values = x.values()?;
+        self.add_positions_to(&mut values, shape.1, from)?;
+        Act::new(values, shape)
     }
 
     /// As [`Embedding::add_positions`], to `x` `[rows, time, channels]` in place.

@@ -57,7 +57,7 @@ impl Ctx<'_> {
 pub(crate) fn run<R: Send>(job: &Job, place: &Place, work: impl FnOnce(&Ctx<'_>) -> Result<R> + Send) -> Result<R> {
     job.check()?;
     // Unwind safety: model weights are never mutated, and everything else the closure touches is dropped with it.
-    compute(|| catch_unwind(AssertUnwindSafe(|| work(&Ctx { job, place }))))?
+    compute(job, || catch_unwind(AssertUnwindSafe(|| work(&Ctx { job, place }))))?
         .unwrap_or_else(|panic| Err(Error::panicked("model code", &*panic)))
 }
 

@@ -17,6 +17,21 @@ struct TokenizerConfig {
     separate_vocabs: bool,
 }
 
+/// The token that asks for each target language. Of several for one (`>>pt<<`, `>>pt_br<<`) it is the one with the shortest
+/// name, then the first by the alphabet: a map's own order is another with each load.
+fn prefixes(ids: &HashMap<String, u32>) -> HashMap<Lang, u32> {
+    let code = |text: &str| text.strip_prefix(">>")?.strip_suffix("<<")?.parse::<Lang>().ok();
+    let mut found: Vec<(&String, Lang, u32)> = ids.iter().filter_map(|(piece, id)| Some((piece, code(piece)?, *id))).collect();
+    // What comes last into a map stays in it.
+    found.sort_unstable_by(|a, b| (b.0.len(), b.0).cmp(&(a.0.len(), a.0)));
+    found.into_iter().map(|(_, lang, id)| (lang, id)).collect()
+}
+
+/// The language that a configuration names; none where that is any. "mul" is a code of ISO 639, but no language: several.
+fn named(lang: Option<String>) -> Vec<Lang> {
+    lang.filter(|l| l != "mul").and_then(|l| l.parse().ok()).into_iter().collect()
+}
+
 pub(super) struct MarianTokenizer {
     source: SentencePiece,
     target: SentencePiece,
@@ -45,9 +60,7 @@ impl MarianTokenizer {
         // Specials are no text. A map, because a list would be as long as config.json claims.
         let is_text = |piece: &str| !matches!(piece, "<unk>" | "</s>" | "<pad>" | "<s>");
         let pieces = target.into_iter().filter(|(piece, _)| is_text(piece)).map(|(piece, id)| (id, piece)).collect();
-        let code = |text: &str| text.strip_prefix(">>")?.strip_suffix("<<")?.parse::<Lang>().ok();
-        let prefixes: HashMap<Lang, u32> = ids.iter().filter_map(|(piece, id)| Some((code(piece)?, *id))).collect();
-        let named = |lang: Option<String>| lang.and_then(|l| l.parse().ok()).into_iter().collect::<Vec<Lang>>();
+        let prefixes = prefixes(&ids);
         let mut to = named(config.target_lang);
         if !prefixes.is_empty() {
             to = prefixes.keys().copied().collect();
@@ -92,5 +105,29 @@ impl MarianTokenizer {
             crate::error::ErrorKind::UnsupportedLanguage,
             format!("model {model} does not translate {from} to {to}: it translates {} to {}", list(&self.from), list(&self.to)),
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_tokens_for_a_language_it_is_always_the_same() {
+        let names = [">>pt_br<<", ">>pt<<", ">>srp_Latn<<", ">>srp_Cyrl<<", ">>spa<<", ">>x<<", "word"];
+        for _ in 0..20 {
+            // Each map has an order of its own.
+            let ids: HashMap<String, u32> = (0..).zip(names).map(|(id, name)| (name.to_owned(), id)).collect();
+            let found = prefixes(&ids);
+            let token = |code: &str| found[&code.parse::<Lang>().unwrap()];
+            assert_eq!((found.len(), token("pt"), token("sr"), token("es")), (3, 1, 3, 4));
+        }
+    }
+
+    #[test]
+    fn several_languages_are_any() {
+        let named = |code: &str| named(Some(code.to_owned()));
+        assert_eq!(named("spa"), [Lang::ES]);
+        assert!(named("mul").is_empty() && named("zle-x").is_empty());
     }
 }

@@ -94,11 +94,14 @@ impl Default for Config {
     }
 }
 
-/// No voice is near these; they keep products of sizes and the padding of dilated convolutions small.
+/// No voice is near these; they keep products of sizes small.
 const MAX_SIZE: usize = 1 << 16;
 const MAX_LAYERS: usize = 256;
 const MAX_WIDTH: usize = 1024;
 const MAX_DILATION: usize = 4096;
+/// From the first to the last step that a step of a convolution looks at: each thread pads its part by so many. The voices that
+/// there are keep to 50.
+const MAX_REACH: usize = 4096;
 
 impl Config {
     pub(super) fn read(files: &ModelFiles) -> Result<Self> {
@@ -144,12 +147,14 @@ impl Config {
         within("wavenet_dilation_rate", self.wavenet_dilation_rate, 1, MAX_DILATION)?;
         let deepest = self.wavenet_dilation_rate.saturating_pow(self.prior_encoder_num_wavenet_layers as u32 - 1);
         within("a WaveNet dilation", deepest, 1, MAX_DILATION)?;
+        near("wavenet_kernel_size", self.wavenet_kernel_size, deepest)?;
         if self.use_stochastic_duration_prediction {
             must(self.depth_separable_channels == 2, "says depth_separable_channels other than 2")?;
             within("depth_separable_num_layers", self.depth_separable_num_layers, 1, MAX_LAYERS)?;
             within("duration_predictor_num_flows", self.duration_predictor_num_flows, 0, MAX_LAYERS)?;
             let deepest = self.duration_predictor_kernel_size.saturating_pow(self.depth_separable_num_layers as u32 - 1);
             within("a duration predictor's dilation", deepest, 1, MAX_DILATION)?;
+            near("duration_predictor_kernel_size", self.duration_predictor_kernel_size, deepest)?;
             let bound = self.duration_predictor_tail_bound;
             must(bound.is_finite() && bound > 0.0, "says a duration_predictor_tail_bound that is not positive")?;
         }
@@ -169,9 +174,12 @@ impl Config {
         within("the number of resblock_kernel_sizes", blocks, 1, 16)?;
         must(self.resblock_dilation_sizes.len() == blocks, "does not say one list of resblock_dilation_sizes per block")?;
         self.resblock_kernel_sizes.iter().try_for_each(|width| odd("a resblock_kernel_size", *width))?;
-        for dilations in &self.resblock_dilation_sizes {
+        for (&width, dilations) in self.resblock_kernel_sizes.iter().zip(&self.resblock_dilation_sizes) {
             within("the number of a block's resblock_dilation_sizes", dilations.len(), 1, 16)?;
-            dilations.iter().try_for_each(|d| within("a resblock_dilation_size", *d, 1, MAX_DILATION))?;
+            for &dilation in dilations {
+                within("a resblock_dilation_size", dilation, 1, MAX_DILATION)?;
+                near("a resblock_kernel_size", width, dilation)?;
+            }
         }
         must((0.0..=1.0).contains(&self.leaky_relu_slope), "says a leaky_relu_slope outside 0..=1")?;
 
@@ -248,5 +256,53 @@ fn odd(name: &str, width: usize) -> std::result::Result<(), String> {
     match width % 2 == 1 && width <= MAX_WIDTH {
         true => Ok(()),
         false => Err(format!("says {name} {width}, which is not an odd number up to {MAX_WIDTH}")),
+    }
+}
+
+/// A convolution looks no further than [`MAX_REACH`]. Width and dilation were found within their own bounds.
+fn near(name: &str, width: usize, dilation: usize) -> std::result::Result<(), String> {
+    let reach = (width - 1) * dilation;
+    match reach <= MAX_REACH {
+        true => Ok(()),
+        false => Err(format!("says {name} {width}, {dilation} apart: a reach of {reach}, which is outside 0..={MAX_REACH}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_convolution_that_reaches_too_far_is_named() {
+        let block = |width, dilation| Config {
+            resblock_kernel_sizes: vec![3, width],
+            resblock_dilation_sizes: vec![vec![1], vec![1, dilation]],
+            ..Config::default()
+        };
+        let wavenet = |width, rate, layers| Config {
+            wavenet_kernel_size: width,
+            wavenet_dilation_rate: rate,
+            prior_encoder_num_wavenet_layers: layers,
+            ..Config::default()
+        };
+        let durations = |width, layers| Config {
+            duration_predictor_kernel_size: width,
+            depth_separable_num_layers: layers,
+            ..Config::default()
+        };
+        let all = [block(1, 4096), block(3, 2048), block(1023, 4), wavenet(5, 2, 11), wavenet(1023, 1, 4), durations(3, 7)];
+        for config in [Config::default()].iter().chain(&all) {
+            assert_eq!(config.check(), Ok(()));
+        }
+        for (config, name) in [
+            (block(3, 2049), "resblock_kernel_size 3,"),
+            (block(1023, 4096), "resblock_kernel_size 1023,"),
+            (wavenet(5, 2, 12), "wavenet_kernel_size 5,"),
+            (wavenet(1023, 4096, 2), "wavenet_kernel_size 1023,"),
+            (durations(3, 8), "duration_predictor_kernel_size 3,"),
+        ] {
+            let what = config.check().unwrap_err();
+            assert!(what.contains(name), "{what}");
+        }
     }
 }

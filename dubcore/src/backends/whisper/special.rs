@@ -23,6 +23,23 @@ pub(super) struct Special {
     pub(super) max_initial_timestamp: Option<u32>,
 }
 
+/// The smallest vocabulary of a published model for several languages. Those for English alone have one less, although their
+/// tokenizers know the same languages.
+const MULTILINGUAL: usize = 51_865;
+
+/// Languages and tasks from the tokenizer, where generation_config.json is missing or older than its lists of them.
+fn complete(generation: &mut Generation, vocab_size: usize, text: &TextDecoder) {
+    let silent = generation.lang_to_id.is_empty() && generation.is_multilingual != Some(false);
+    if !silent || vocab_size < MULTILINGUAL {
+        return;
+    }
+    generation.lang_to_id = text.languages();
+    if generation.task_to_id.is_empty() {
+        let task = |name: &str| Some((name.to_owned(), text.id(&format!("<|{name}|>"))?));
+        generation.task_to_id = ["transcribe", "translate"].into_iter().filter_map(task).collect();
+    }
+}
+
 /// What the decoder makes of a window before any word.
 #[derive(Clone, Debug)]
 pub(super) struct Signs {
@@ -33,7 +50,8 @@ pub(super) struct Signs {
 }
 
 impl Special {
-    pub(super) fn read(config: &Config, generation: Generation, text: &TextDecoder, files: &ModelFiles) -> Result<Self> {
+    pub(super) fn read(config: &Config, mut generation: Generation, text: &TextDecoder, files: &ModelFiles) -> Result<Self> {
+        complete(&mut generation, config.vocab_size, text);
         let inside = |id: &u32| (*id as usize) < config.vocab_size;
         // Negative ids are how some configurations write "none".
         let ids = |list: Option<Vec<i64>>| list.unwrap_or_default().into_iter().filter_map(|t| u32::try_from(t).ok()).collect();
@@ -108,19 +126,29 @@ impl Special {
         }
     }
 
-    /// The language that is the most probable over all windows, each counting by the length of its sound, and its probability.
+    /// The language that is the most probable over all windows, each counting by the length of its sound, and its probability:
+    /// 0 where there is no sound.
     pub(super) fn common_language(&self, signs: &[Signs], sounds: &[&[f32]]) -> Result<(u32, f64)> {
+        let none = || Error::internal("the model has no language");
         let total: f64 = sounds.iter().map(|s| s.len() as f64).sum();
+        // Shares of nothing are no numbers.
+        if total == 0.0 {
+            return self.usual().map(|l| (l.1, 0.0)).ok_or_else(none);
+        }
         let shared =
             |i: usize| signs.iter().zip(sounds).map(|(s, sound)| s.languages[i] * sound.len() as f64).sum::<f64>() / total;
         let all = self.languages.iter().enumerate().map(|(i, l)| (l.1, shared(i)));
-        all.max_by(|a, b| a.1.total_cmp(&b.1)).ok_or_else(|| Error::internal("the model has no language"))
+        all.max_by(|a, b| a.1.total_cmp(&b.1)).ok_or_else(none)
     }
 
     /// The language of a token; where nothing was heard, a language of the model.
     pub(super) fn language(&self, token: Option<u32>) -> Lang {
-        let named = |wanted: Lang| self.languages.iter().find(|l| l.0 == wanted);
-        let found = self.languages.iter().find(|l| Some(l.1) == token).or_else(|| named(Lang::EN)).or(self.languages.first());
+        let found = self.languages.iter().find(|l| Some(l.1) == token).or_else(|| self.usual());
         found.map_or(Lang::EN, |l| l.0)
+    }
+
+    /// The language to go by where no sound tells it: English, if the model has it.
+    fn usual(&self) -> Option<&(Lang, u32)> {
+        self.languages.iter().find(|l| l.0 == Lang::EN).or(self.languages.first())
     }
 }

@@ -327,8 +327,28 @@ fn the_language_is_told_once_by_all_windows() {
             }
             let (common, _) = model.special.common_language(&signs, &sounds)?;
             assert!(detected.contains(&common));
+            let silence: [&[f32]; 3] = [&[]; 3];
+            assert_eq!(model.special.common_language(&signs, &silence)?, (302, 0.0), "English, for want of any sound");
             Ok(())
         })
         .unwrap();
+    }
+}
+
+#[test]
+fn languages_are_told_by_the_tokenizer_where_nothing_else_names_them() {
+    let files = ModelFiles::locate(&ModelRef::directory(fixture("whisper/a"))).unwrap();
+    let text = TextDecoder::load(&files).unwrap();
+    let read = |vocab_size: usize, is_multilingual: Option<bool>| {
+        let config = Config { vocab_size, ..files.json::<Config>("config.json").unwrap() };
+        let generation = Generation { is_multilingual, ..Generation::default() };
+        Special::read(&config, generation, &text, &files).unwrap()
+    };
+    for special in [read(51_865, None), read(51_866, Some(true))] {
+        assert_eq!(special.languages, [(Lang::EN, 302), (Lang::ES, 303)]);
+        assert_eq!((special.tasks["transcribe"], special.tasks["translate"]), (305, 304));
+    }
+    for special in [read(51_864, None), read(51_866, Some(false))] {
+        assert_eq!(special.languages, [(Lang::EN, u32::MAX)], "English alone");
     }
 }

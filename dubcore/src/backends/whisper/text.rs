@@ -1,10 +1,13 @@
 //! From Whisper's tokens to text and timed segments.
 
+use std::collections::BTreeMap;
+
 use tokenizers::Tokenizer;
 
 use super::Special;
 use crate::audio::Span;
 use crate::error::{Error, Result};
+use crate::lang::Lang;
 use crate::nn::decode::Hypothesis;
 use crate::source::ModelFiles;
 use crate::stage::Segment;
@@ -25,6 +28,16 @@ impl TextDecoder {
 
     pub(super) fn id(&self, token: &str) -> Option<u32> {
         self.0.token_to_id(token)
+    }
+
+    /// The tokens that stand for languages, such as `<|es|>`.
+    pub(super) fn languages(&self) -> BTreeMap<String, u32> {
+        let is_language = |token: &str| {
+            let code = token.strip_prefix("<|").and_then(|t| t.strip_suffix("|>"));
+            code.is_some_and(|code| code.parse::<Lang>().is_ok())
+        };
+        let all = self.0.get_added_vocabulary().get_vocab().iter();
+        all.filter(|(token, _)| is_language(token)).map(|(token, id)| (token.clone(), *id)).collect()
     }
 
     pub(super) fn text(&self, tokens: &[u32]) -> Result<String> {

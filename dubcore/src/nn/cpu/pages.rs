@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, Weak};
 
-use memmap2::{MmapMut, MmapOptions};
+use memmap2::{MmapOptions, MmapRaw};
 
 use crate::process::PerProcess;
 use crate::sync::Mutex;
@@ -26,7 +26,8 @@ pub(super) const LINE: usize = size_of::<Line>();
 
 /// A piece of memory that is nobody else's, zeros at first.
 pub(super) struct Pages {
-    map: Arc<MmapMut>,
+    /// Raw, so that no reference is ever to all of it: parts are others' to write.
+    map: Arc<MmapRaw>,
     /// Where in the mapping its first line is.
     at: usize,
     lines: usize,
@@ -35,7 +36,7 @@ pub(super) struct Pages {
 /// What pieces are cut from now, and how many lines of it are taken. Those that have a piece keep it.
 #[derive(Default)]
 struct Open {
-    map: Weak<MmapMut>,
+    map: Weak<MmapRaw>,
     taken: usize,
 }
 
@@ -46,7 +47,7 @@ impl Pages {
     pub(super) fn new(lines: usize) -> Option<Self> {
         let bytes = lines.checked_mul(LINE)?;
         // What is not used of it takes no memory.
-        let map = MmapOptions::new().len(bytes.checked_add(PAGE)?).map_anon().ok()?;
+        let map = MmapRaw::from(MmapOptions::new().len(bytes.checked_add(PAGE)?).map_anon().ok()?);
         let at = map.as_ptr().align_offset(PAGE);
         // A kernel that has no large pages says so, and gives small ones.
         #[cfg(target_os = "linux")]
@@ -72,7 +73,7 @@ impl Pages {
 
     fn start(&self) -> *mut Line {
         // SAFETY: the mapping has a large page more than was asked for, so `at` and the piece behind it lie in it.
-        unsafe { self.map.as_ptr().add(self.at).cast_mut().cast() }
+        unsafe { self.map.as_mut_ptr().add(self.at).cast() }
     }
 
     pub(super) fn as_slice(&self) -> &[Line] {
@@ -81,7 +82,7 @@ impl Pages {
     }
 
     pub(super) fn as_mut(&mut self) -> &mut [Line] {
-        // SAFETY: as in `as_slice`, and it is borrowed mutably.
+        // SAFETY: as in `as_slice`, and it is borrowed mutably; no reference covers what is beside it.
         unsafe { std::slice::from_raw_parts_mut(self.start(), self.lines) }
     }
 }

@@ -29,6 +29,9 @@ pub(super) fn read(text: &str, known: &dyn Fn(char) -> bool) -> String {
     reader.out
 }
 
+/// In characters. What is longer is not looked through at each of its points.
+const LONGEST_ADDRESS: usize = 500;
+
 struct Reader<'a> {
     chars: &'a [char],
     at: usize,
@@ -175,8 +178,9 @@ impl Reader<'_> {
     fn is_address_point(&self) -> bool {
         let between = self.before().is_some_and(char::is_alphanumeric) && self.is_alphanumeric(self.at + 1);
         self.peek(0) == Some('.') && between && {
-            let from = self.chars[..self.at].iter().rposition(|c| c.is_whitespace()).map_or(0, |space| space + 1);
-            let word: String = self.chars[from..].iter().take_while(|c| !c.is_whitespace()).collect();
+            let near = self.at.saturating_sub(LONGEST_ADDRESS);
+            let from = self.chars[near..self.at].iter().rposition(|c| c.is_whitespace()).map_or(near, |space| near + space + 1);
+            let word: String = self.chars[from..].iter().take(LONGEST_ADDRESS).take_while(|c| !c.is_whitespace()).collect();
             word.contains('@') || word.starts_with("www.") || word.starts_with("http")
         }
     }
@@ -370,14 +374,15 @@ impl Reader<'_> {
         true
     }
 
-    /// The runs of digits from `from` on, joined by `sign`, and the index behind them.
-    fn runs(&self, from: usize, sign: char) -> (Vec<String>, usize) {
+    /// The runs of digits from `from` on, joined by `sign`, and the index behind them. `most` are looked at: a text that goes on
+    /// like that is looked at anew from each of its numbers.
+    fn runs(&self, from: usize, sign: char, most: usize) -> (Vec<String>, usize) {
         let (mut runs, mut i) = (Vec::new(), from);
         loop {
             let run: String = self.chars[i..].iter().take_while(|c| c.is_ascii_digit()).collect();
             i += run.len();
             runs.push(run);
-            if self.get(i) != Some(sign) || !self.is_digit(i + 1) {
+            if runs.len() == most || self.get(i) != Some(sign) || !self.is_digit(i + 1) {
                 return (runs, i);
             }
             i += 1;
@@ -387,7 +392,7 @@ impl Reader<'_> {
     /// `21/11/2026`, `2026-11-21`.
     fn date(&mut self, from: usize) -> bool {
         for sign in ['/', '-'] {
-            let (runs, end) = self.runs(from, sign);
+            let (runs, end) = self.runs(from, sign, 4);
             let [a, b, c] = &runs[..] else { continue };
             let (day, year) = if a.len() == 4 { (c, a) } else { (a, c) };
             let number = |run: &String| run.parse::<u64>().unwrap_or(0);
@@ -407,7 +412,7 @@ impl Reader<'_> {
 
     /// Three and more numbers joined by hyphens: a telephone number, or the like.
     fn groups(&mut self, from: usize) -> bool {
-        let (runs, end) = self.runs(from, '-');
+        let (runs, end) = self.runs(from, '-', usize::MAX);
         if runs.len() > 2 {
             self.say(&Value::Runs(runs, ", ").say(Form::Alone), end);
             return true;
@@ -421,7 +426,7 @@ impl Reader<'_> {
         if self.get(literal.end) != Some('/') || !self.is_digit(literal.end + 1) {
             return false;
         }
-        let (runs, end) = self.runs(literal.end + 1, '/');
+        let (runs, end) = self.runs(literal.end + 1, '/', 2);
         let denominator = runs[0].parse::<u64>().unwrap_or(0);
         if let Some(name) = part(denominator).filter(|_| runs.len() == 1 && n < denominator && n > 0) {
             let plural = if n == 1 { "" } else { "s" };

@@ -368,3 +368,13 @@ fn strange_text_is_read_or_refused() {
         }
     }
 }
+
+/// Texts of which a reader that looks on from each place to the end would take seconds.
+#[test]
+fn what_goes_on_and_on_is_read() {
+    let slashes = read(&"1/".repeat(10_000));
+    assert_eq!(slashes.matches("uno").count(), 10_000);
+    assert!(slashes.starts_with("uno barra uno barra uno "));
+    assert_eq!(read(&"1-".repeat(5_000)).matches("uno").count(), 5_000);
+    assert_eq!(read(&"a.".repeat(10_000)).matches('a').count(), 10_000);
+}

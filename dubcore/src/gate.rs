@@ -1,4 +1,4 @@
-//! How many calls may be in a model at once: the others wait in line, first come, first served.
+//! How many may be in something at once, calls in a model, say: the others wait in line, first come, first served.
 //!
 //! It knows nothing of models, so that a model checker (`loom/`) can run it through every order in which threads may meet.
 
