@@ -258,12 +258,12 @@ impl Fallback {
         if let Some(t) = self.temperatures.iter().find(|t| !(0.0..=2.0).contains(*t)) {
             return wrong(format!("temperature {t} is outside 0 to 2"));
         }
-        let thresholds = [self.compression_ratio, self.avg_logprob, self.no_speech];
-        if let Some(t) = thresholds.into_iter().flatten().find(|t| t.is_nan()) {
-            return wrong(format!("a threshold of the fallback is {t}: use a number, or None"));
-        }
         if let Some(p) = self.no_speech.filter(|p| !(0.0..=1.0).contains(p)) {
             return wrong(format!("no_speech {p} is outside 0 to 1: use None for never"));
+        }
+        let thresholds = [self.compression_ratio, self.avg_logprob];
+        if let Some(t) = thresholds.into_iter().flatten().find(|t| t.is_nan()) {
+            return wrong(format!("a threshold of the fallback is {t}: use a number, or None"));
         }
         if !(1..=MAX_BEAMS).contains(&self.best_of) {
             return wrong(format!("best_of {} is outside 1 to {MAX_BEAMS}", self.best_of));

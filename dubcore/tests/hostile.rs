@@ -9,8 +9,8 @@ use std::time::Duration;
 use common::*;
 use dubcore::media::{Input, Limits, WavFormat, write_wav};
 use dubcore::{
-    Audio, Device, DubModels, DubRequest, Dubber, Error, ErrorKind, Factory, FitOptions, HubOptions, Job, Lang, LoadOptions,
-    MixOptions, ModelKey, ModelRef, Pipeline, SttOptions, Task, TranslateOptions, TtsOptions, dub_file,
+    Audio, Device, DubModels, DubRequest, Dubber, Error, ErrorKind, Factory, Fallback, FitOptions, HubOptions, Job, Lang,
+    LoadOptions, MixOptions, ModelKey, ModelRef, Pipeline, SttOptions, Task, TranslateOptions, TtsOptions, dub_file,
 };
 use serde_json::{Value, json};
 
@@ -259,6 +259,7 @@ fn requests_out_of_range() -> Vec<(&'static str, DubRequest)> {
         if bad != 0.0 {
             all.push(("noise_scale", base().tts(tts().noise_scale(bad))));
             all.push(("noise_scale_duration", base().tts(tts().noise_scale_duration(bad))));
+            all.push(("no_speech", base().stt(SttOptions::default().fallback(Fallback::default().no_speech(bad)))));
         }
         if bad != 0.0 && bad != -1.0 {
             all.push(("duck_db", base().mix(mix().duck_db(bad))));

@@ -265,7 +265,6 @@ def test_options_are_checked(stt, translator, voice, pipeline):
         lambda: dubcore.Stt("micro/stt-en", queue_timeout=-1),
         lambda: dubcore.Factory(idle=-1),
         lambda: stt.transcribe(CLIP, task="sing"),
-        lambda: stt.transcribe(CLIP, no_speech=7),
     ):
         with pytest.raises(dubcore.InvalidArgumentError):
             call()
