@@ -4,10 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use audioadapter_buffers::direct::SequentialSlice;
-use rubato::{Fft, FixedSync, Resampler};
-
 use crate::error::{Error, Result};
+use crate::resample::Resampler;
 
 /// Sample rates accepted everywhere, in Hz.
 pub const RATES: std::ops::RangeInclusive<u32> = 1_000..=384_000;
@@ -140,25 +138,27 @@ impl Audio {
     /// # Errors
     /// `InvalidArgument` for a rate outside [`RATES`].
     pub fn resample(&self, rate: u32) -> Result<Self> {
+        self.resample_while(rate, || Ok(()))
+    }
+
+    /// [`Audio::resample`], given up with the error of `check`, which is asked every few milliseconds of work at the most.
+    pub(crate) fn resample_while(&self, rate: u32, check: impl Fn() -> Result<()>) -> Result<Self> {
         if rate == self.rate {
             return Ok(self.clone());
         }
         if !RATES.contains(&rate) {
             return Err(Error::argument(format!("sample rate {rate} Hz is outside {}..={} Hz", RATES.start(), RATES.end())));
         }
-        let want = resampled_len(self.len() as u64, self.rate, rate) as usize;
-        if self.is_empty() || want == 0 {
-            return Self::new(vec![0.0; want], rate);
+        let want = resampled_len(self.len() as u64, self.rate, rate);
+        let mut out = Vec::with_capacity(want as usize);
+        if want > 0 {
+            let mut resampler = Resampler::new(self.rate, rate)?;
+            for chunk in self.samples().chunks(Resampler::CHUNK) {
+                check()?;
+                resampler.push(chunk, want, &mut out)?;
+            }
+            resampler.finish(want, &mut out)?;
         }
-        let failed = |e: &dyn std::error::Error| Error::internal(format!("resampling {} Hz to {rate} Hz failed: {e}", self.rate));
-        let mut resampler =
-            Fft::<f32>::new(self.rate as usize, rate as usize, 1024, 1, FixedSync::Input).map_err(|e| failed(&e))?;
-        let input = SequentialSlice::new(self.samples(), 1, self.len()).map_err(|e| failed(&e))?;
-        let room = resampler.process_all_needed_output_len(self.len());
-        let mut out = vec![0.0; room];
-        let mut output = SequentialSlice::new_mut(&mut out, 1, room).map_err(|e| failed(&e))?;
-        resampler.process_all_into_buffer(&input, &mut output, self.len(), None).map_err(|e| failed(&e))?;
-        out.resize(want, 0.0);
         Self::new(out, rate)
     }
 }
@@ -172,6 +172,7 @@ impl fmt::Debug for Audio {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     #[test]
     fn time_and_samples_round_trip() {
@@ -201,6 +202,17 @@ mod tests {
             let half = 0.5 * 440.0 * std::f32::consts::TAU / to as f32;
             assert!(worst < half + 2e-3, "{from} -> {to}: off by {worst}");
         }
+    }
+
+    #[test]
+    fn resampling_can_be_given_up() {
+        let audio = Audio::new(vec![0.0; 100 * 1024], 48_000).unwrap();
+        let asked = std::cell::Cell::new(0);
+        let result = audio.resample_while(16_000, || {
+            asked.set(asked.get() + 1);
+            if asked.get() < 3 { Ok(()) } else { Err(Error::new(ErrorKind::Cancelled, "enough")) }
+        });
+        assert_eq!((result.unwrap_err().kind(), asked.get()), (ErrorKind::Cancelled, 3));
     }
 
     #[test]

@@ -69,6 +69,7 @@ mod nn;
 mod part;
 mod pipeline;
 mod process;
+mod resample;
 mod runtime;
 mod sentence;
 mod source;

@@ -58,7 +58,7 @@ impl Default for VadOptions {
 /// # Errors
 /// `Internal` if the sound cannot be resampled; those of [`Vad::new`] and of [`Job::check`].
 pub(crate) fn speech_spans(audio: &Audio, max_len: Duration, opts: &VadOptions, job: &Job) -> Result<Vec<Span>> {
-    let resampled = audio.resample(RATE)?;
+    let resampled = audio.resample_while(RATE, || job.check())?;
     let mut vad = Vad { team: Team::new(0), ..Vad::new(&VadOptions { max_len, ..opts.clone() })? };
     let mut found = Vec::new();
     for part in resampled.samples().chunks(CHECKED * FRAME) {

@@ -1,6 +1,6 @@
 """The figures of the cards, with transformers, from model folders.
 
-    python evaluate.py stt --model DIR --heldout DIR [--per 20]
+    python evaluate.py stt --model DIR --heldout DIR [--per 20] [--beams 1]
     python evaluate.py mt --model DIR --pairs test.tsv
     python evaluate.py voice --model DIR --pairs test.tsv [--out DIR]
 """
@@ -26,13 +26,14 @@ NAMES_AND_NUMBERS = [
 ]
 
 
-def load_stt(folder):
+def load_stt(folder, beams):
     from transformers import WhisperForConditionalGeneration, WhisperProcessor, logging
 
     # what it says of every call
     logging.set_verbosity_error()
     processor = WhisperProcessor.from_pretrained(folder)
     model = WhisperForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+    model.generation_config.num_beams = beams or model.generation_config.num_beams
 
     @torch.no_grad()
     def transcribe(sounds):
@@ -58,7 +59,7 @@ def stt(a):
     import sounds
     from voices import read, trim
 
-    transcribe, timed = load_stt(a.model)
+    transcribe, timed = load_stt(a.model, a.beams)
     manifest = [m for m in json.load(open(f"{a.heldout}/manifest.json")) if m["seconds"] < 9.8]
     groups, everything = {}, {True: ([], []), False: ([], [])}
     for m in manifest:
@@ -174,6 +175,7 @@ if __name__ == "__main__":
     p.add_argument("--heldout")
     p.add_argument("--pairs")
     p.add_argument("--per", type=int, default=20, help="sentences of a voice")
+    p.add_argument("--beams", type=int, help="how wide the recogniser searches, if not as the model says")
     p.add_argument("--out", help="keep what the voice says there")
     p.add_argument("--most", type=int, default=1000)
     p = p.parse_args()

@@ -13,7 +13,7 @@ pub(crate) fn fmt(project: &Project) -> Result<Tally> {
     let files: Vec<_> = listed.split_terminator('\0').filter(|f| project.root.join(f).exists()).collect();
     ensure!(!files.is_empty(), "git tracks no Rust file here");
     let status = project.command("rustfmt").args(["--check", "--edition", "2024"]).args(&files).status()?;
-    ensure!(status.success(), "rustfmt would change what is shown above: run `cargo fmt --all`");
+    ensure!(status.success(), "rustfmt would change what is shown above: run `rustfmt --edition 2024` on those files");
     Ok(Tally::passed(files.len()))
 }
 

@@ -164,11 +164,11 @@ impl Model {
         Ok(Prior { stats, durations, speaker })
     }
 
-    /// Speaks what was read. `noise` is `[frames, flow channels]`, or empty for none.
-    fn speak(&self, ctx: &Ctx<'_>, prior: &Prior, noise: &[f32], scale: f32) -> Result<Vec<f32>> {
+    /// Speaks what was read. `noise`, times `scale`, gives `[frames, flow channels]`.
+    fn speak(&self, ctx: &Ctx<'_>, prior: &Prior, noise: Option<impl Iterator<Item = f32>>, scale: f32) -> Result<Vec<f32>> {
         ctx.check()?;
         let sample = sample_prior(&prior.stats, &prior.durations, noise, scale)?;
-        let latents = self.flow.reverse(ctx, &sample, prior.speaker.as_ref())?;
+        let latents = self.flow.reverse(ctx, sample, prior.speaker.as_ref())?;
         self.decoder.forward(ctx, &latents, prior.speaker.as_ref())
     }
 }
@@ -255,7 +255,8 @@ impl Vits {
             if !part.chars().any(|c| c.is_alphanumeric() && self.tokenizer.knows(c)) || tokens.ids.is_empty() {
                 continue;
             }
-            let noise = noise(manner.seed, 2 * number, 2 * tokens.ids.len(), manner.noise_duration);
+            let noise = noise(manner.seed, 2 * number).take(2 * tokens.ids.len());
+            let noise: Vec<f32> = noise.map(|z| z * manner.noise_duration).collect();
             let prior = self.model.read(ctx, &tokens.ids, manner.speaker, &noise, manner.pace)?;
             each(number, &manner, Piece { text: part, tokens, prior })?;
             number += 1;
@@ -280,12 +281,8 @@ impl Vits {
                 samples.resize(samples.len() + time_to_samples(PAUSE, rate) as usize, 0.0);
             }
             let begin = samples_to_time(samples.len() as u64, rate);
-            let size = match manner.noise == 0.0 {
-                true => 0,
-                false => piece.prior.frames() * self.config.flow_size,
-            };
-            let noise = noise(manner.seed, 2 * number + 1, size, 1.0);
-            samples.extend(self.model.speak(ctx, &piece.prior, &noise, manner.noise)?);
+            let noise = (manner.noise != 0.0).then(|| noise(manner.seed, 2 * number + 1));
+            samples.extend(self.model.speak(ctx, &piece.prior, noise, manner.noise)?);
             words.extend(pieces::words(piece.text, &piece.tokens, &piece.prior.durations, (hop, rate), begin));
             Ok(())
         })?;
@@ -327,20 +324,12 @@ impl Tts for Vits {
     }
 }
 
-/// `count` normal numbers times `scale`. Each stream of a seed is independent of the others: durations and sound draw from
-/// two, so that predicting a duration does not change what is heard.
-fn noise(seed: u64, stream: usize, count: usize, scale: f32) -> Vec<f32> {
-    if scale == 0.0 {
-        return vec![0.0; count];
-    }
+/// Normal numbers without end. Each stream of a seed is independent of the others: durations and sound draw from two, so
+/// that predicting a duration does not change what is heard.
+fn noise(seed: u64, stream: usize) -> impl Iterator<Item = f32> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(stream as u64);
-    (0..count)
-        .map(|_| -> f32 {
-            let z: f32 = StandardNormal.sample(&mut rng);
-            z * scale
-        })
-        .collect()
+    std::iter::repeat_with(move || StandardNormal.sample(&mut rng))
 }
 
 /// A tokenizer for a voice of so many characters makes tokens of a text.

@@ -324,7 +324,7 @@ impl Stt for Whisper {
         let mut language = self.language(opts)?;
         let mut language_probability = None;
         job.check()?;
-        let audio = audio.resample(self.info.sample_rate)?;
+        let audio = audio.resample_while(self.info.sample_rate, || job.check())?;
         let longest = Span::from_samples(0, self.mel.samples() as u64, self.info.sample_rate).duration();
         let mut open = VecDeque::from(windows(&audio, opts, longest, job)?);
         let mut segments: Vec<Segment> = Vec::new();

@@ -1,14 +1,9 @@
 //! [`MonoStream`]: mono at the wanted rate, in bounded memory.
 
-use audioadapter_buffers::direct::SequentialSlice;
-use rubato::{Fft, FixedSync, Indexing, Resampler};
-
 use super::{Input, Limits, Reader};
 use crate::audio::{RATES, resampled_len};
 use crate::error::{Error, Result};
-
-/// Frames the resampler takes at once; must be what `Audio::resample` uses, so that both give the same samples.
-const CHUNK: usize = 1024;
+use crate::resample::Resampler;
 
 /// Reads media as mono (mixed as [the module](super) says) at a rate of choice, in bounded memory.
 ///
@@ -16,7 +11,7 @@ const CHUNK: usize = 1024;
 pub struct MonoStream {
     reader: Reader,
     rate: u32,
-    resampler: Option<Stretch>,
+    resampler: Option<Resampler>,
     block: Vec<f32>,
     mono: Vec<f32>,
     ended: bool,
@@ -32,7 +27,7 @@ impl MonoStream {
             return Err(Error::argument(format!("sample rate {rate} Hz is outside {}..={} Hz", RATES.start(), RATES.end())));
         }
         let reader = Reader::open(input, limits)?;
-        let resampler = (reader.rate() != rate).then(|| Stretch::new(reader.rate(), rate)).transpose()?;
+        let resampler = (reader.rate() != rate).then(|| Resampler::new(reader.rate(), rate)).transpose()?;
         Ok(Self { reader, rate, resampler, block: Vec::new(), mono: Vec::new(), ended: false })
     }
 
@@ -52,7 +47,10 @@ impl MonoStream {
             self.reader.mix_down(&self.block, &mut self.mono);
             resampler.take(&mut self.mono, out)?;
             if self.ended {
-                resampler.finish(&mut self.mono, self.reader.frames(), out)?;
+                let want = resampled_len(self.reader.frames(), self.reader.rate(), self.rate);
+                resampler.push(&self.mono, want, out)?;
+                self.mono.clear();
+                resampler.finish(want, out)?;
             }
         }
         Ok(out.len() - before)
@@ -87,67 +85,5 @@ impl MonoStream {
 impl std::fmt::Debug for MonoStream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "MonoStream({:?}, at {} Hz)", self.reader, self.rate)
-    }
-}
-
-/// The resampler of `Audio::resample`, fed chunk by chunk.
-struct Stretch {
-    fft: Fft<f32>,
-    from: u32,
-    to: u32,
-    chunk_out: Vec<f32>,
-    /// Samples of the resampler's delay still to drop.
-    delay: usize,
-    given: u64,
-}
-
-impl Stretch {
-    fn new(from: u32, to: u32) -> Result<Self> {
-        let fft = Fft::new(from as usize, to as usize, CHUNK, 1, FixedSync::Input)
-            .map_err(|e| Error::internal(format!("resampling {from} Hz to {to} Hz failed: {e}")))?;
-        let (delay, room) = (fft.output_delay(), fft.output_frames_max());
-        Ok(Self { fft, from, to, chunk_out: vec![0.0; room], delay, given: 0 })
-    }
-
-    /// Takes whole chunks from the front of `input`, but leaves the last one: it may be the end.
-    fn take(&mut self, input: &mut Vec<f32>, out: &mut Vec<f32>) -> Result<()> {
-        let mut used = 0;
-        while input.len() - used > CHUNK {
-            self.process(&input[used..used + CHUNK], u64::MAX, out)?;
-            used += CHUNK;
-        }
-        input.drain(..used);
-        Ok(())
-    }
-
-    /// Takes the rest, then silence until all of the `total` frames that went in have come out.
-    fn finish(&mut self, input: &mut Vec<f32>, total: u64, out: &mut Vec<f32>) -> Result<()> {
-        let want = resampled_len(total, self.from, self.to);
-        if !input.is_empty() {
-            self.process(input, want, out)?;
-            input.clear();
-        }
-        while self.given < want {
-            self.process(&[], want, out)?;
-        }
-        Ok(())
-    }
-
-    /// Resamples up to a chunk (less than that is followed by silence), giving out no more than `most` in all.
-    fn process(&mut self, input: &[f32], most: u64, out: &mut Vec<f32>) -> Result<()> {
-        let failed = |e: &dyn std::error::Error| Error::internal(format!("resampling failed: {e}"));
-        let mut chunk = [0.0; CHUNK];
-        chunk[..input.len()].copy_from_slice(input);
-        let adapter = SequentialSlice::new(&chunk, 1, CHUNK).map_err(|e| failed(&e))?;
-        let room = self.chunk_out.len();
-        let mut output = SequentialSlice::new_mut(&mut self.chunk_out, 1, room).map_err(|e| failed(&e))?;
-        let partial = Indexing { input_offset: 0, output_offset: 0, active_channels_mask: None, partial_len: Some(input.len()) };
-        let (_, made) = self.fft.process_into_buffer(&adapter, &mut output, Some(&partial)).map_err(|e| failed(&e))?;
-        let drop = self.delay.min(made);
-        self.delay -= drop;
-        let keep = ((made - drop) as u64).min(most.saturating_sub(self.given)) as usize;
-        out.extend_from_slice(&self.chunk_out[drop..drop + keep]);
-        self.given += keep as u64;
-        Ok(())
     }
 }

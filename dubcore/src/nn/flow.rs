@@ -43,13 +43,17 @@ impl ResidualCoupling {
     }
 
     /// The latents of a sample of the prior, `[1, frames, channels]`, in the voice of `speaker` `[1, 1, n]`.
-    pub(crate) fn reverse(&self, ctx: &Ctx<'_>, prior: &Sample<'_>, speaker: Option<&Act>) -> Result<Act> {
+    pub(crate) fn reverse<N: Iterator<Item = f32>>(
+        &self,
+        ctx: &Ctx<'_>,
+        prior: Sample<'_, N>,
+        speaker: Option<&Act>,
+    ) -> Result<Act> {
         let (c, half) = (self.channels, self.channels / 2);
         let mut cpu = Cpu::new(0);
         let speaker = speaker.map(Act::values).transpose()?;
         let frames = prior.frames;
-        // The latents, and the noise, which lives as long.
-        let _latents = ctx.take(Use::Workspace, frames * c + prior.noise.len())?;
+        let _latents = ctx.take(Use::Workspace, frames * c)?;
         let mut z = prior.values()?;
         for layer in self.layers.iter().rev() {
             ctx.check()?;
@@ -69,46 +73,51 @@ impl ResidualCoupling {
 }
 
 /// What is to be drawn from the prior: it is made where its memory is counted, when the flow begins.
-pub(crate) struct Sample<'a> {
+pub(crate) struct Sample<'a, N> {
     stats: &'a Act,
     durations: &'a [usize],
-    noise: &'a [f32],
+    noise: Option<N>,
     scale: f32,
     frames: usize,
     channels: usize,
 }
 
 /// Draws from the prior: `stats` `[1, tokens, 2 channels]` holds each token's mean and log deviation, which stand for as
-/// many frames as `durations` says; `noise` is `[frames, channels]` in that order, or empty for none.
+/// many frames as `durations` says; `noise` gives `[frames, channels]` in that order, and may go on.
 ///
 /// A text without any frame gets one of zero mean and unit deviation, as in the reference.
-pub(crate) fn sample_prior<'a>(stats: &'a Act, durations: &'a [usize], noise: &'a [f32], scale: f32) -> Result<Sample<'a>> {
+pub(crate) fn sample_prior<'a, N>(stats: &'a Act, durations: &'a [usize], noise: Option<N>, scale: f32) -> Result<Sample<'a, N>> {
     let (_, tokens, both) = stats.shape()?;
     let channels = both / 2;
     let frames = durations.iter().sum::<usize>().max(1);
-    if durations.len() != tokens || !(noise.is_empty() || noise.len() == frames * channels) {
-        return Err(Error::internal("durations or noise do not fit the text"));
+    if durations.len() != tokens {
+        return Err(Error::internal("durations do not fit the text"));
     }
     Ok(Sample { stats, durations, noise, scale, frames, channels })
 }
 
-impl Sample<'_> {
+impl<N: Iterator<Item = f32>> Sample<'_, N> {
     /// `[frames, channels]`.
-    fn values(&self) -> Result<Vec<f32>> {
-        let Self { durations, noise, scale, frames, channels, .. } = *self;
+    fn values(self) -> Result<Vec<f32>> {
+        let Self { durations, mut noise, scale, frames, channels, .. } = self;
         let mut z = Vec::with_capacity(frames * channels);
         with_values(&self.stats.0, |stats| {
             let silence = vec![0.0; 2 * channels];
             let rows = stats.chunks_exact(2 * channels).zip(durations).flat_map(|(row, n)| std::iter::repeat_n(row, *n));
-            for (i, row) in rows.chain(std::iter::once(&silence[..])).take(frames).enumerate() {
+            for row in rows.chain(std::iter::once(&silence[..])).take(frames) {
                 let (mean, log_deviation) = row.split_at(channels);
-                match noise.get(i * channels..(i + 1) * channels) {
-                    Some(noise) => z.extend((0..channels).map(|c| mean[c] + noise[c] * log_deviation[c].exp() * scale)),
+                match &mut noise {
+                    Some(noise) => {
+                        z.extend(mean.iter().zip(log_deviation).zip(noise).map(|((m, d), noise)| m + noise * d.exp() * scale));
+                    }
                     None => z.extend_from_slice(mean),
                 }
             }
         })?;
-        Ok(z)
+        match z.len() == frames * channels {
+            true => Ok(z),
+            false => Err(Error::internal("there is less noise than the voice speaks frames")),
+        }
     }
 }
 
@@ -126,15 +135,15 @@ mod tests {
     fn a_sample_is_counted_before_it_is_made() {
         let flow = ResidualCoupling { layers: Vec::new(), channels: 2 };
         let stats = Act::new(vec![1.0, 2.0, 0.0, 0.0, 3.0, 4.0, 0.0, 0.0], (1, 2, 4)).unwrap();
-        let noise = [0.5; 8];
-        let drawn = |bytes| {
+        let drawn = |bytes, noise| {
             let gpu: Place = Arc::new(Simulated::new(bytes));
             crate::nn::run(&Job::new(), &gpu, |ctx| {
-                flow.reverse(ctx, &sample_prior(&stats, &[1, 3], &noise, 2.0)?, None)?.values()
+                flow.reverse(ctx, sample_prior(&stats, &[1, 3], Some(std::iter::repeat_n(0.5, noise)), 2.0)?, None)?.values()
             })
         };
-        // Four frames of two channels, and as much noise.
-        assert_eq!(drawn(64).unwrap(), [2.0, 3.0, 4.0, 5.0, 4.0, 5.0, 4.0, 5.0]);
-        assert_eq!(drawn(63).unwrap_err().kind(), ErrorKind::OutOfMemory);
+        // Four frames of two channels.
+        assert_eq!(drawn(32, 8).unwrap(), [2.0, 3.0, 4.0, 5.0, 4.0, 5.0, 4.0, 5.0]);
+        assert_eq!(drawn(31, 8).unwrap_err().kind(), ErrorKind::OutOfMemory);
+        assert_eq!(drawn(32, 7).unwrap_err().kind(), ErrorKind::Internal);
     }
 }

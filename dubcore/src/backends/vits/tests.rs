@@ -60,7 +60,8 @@ impl Case {
 fn speak(model: &Model, ids: &[u32], speaker: usize, noise: &[f32], pace: f64, prior_noise: (&[f32], f32)) -> (Prior, Vec<f32>) {
     nn::run(&Job::new(), cpu(), |ctx| {
         let prior = model.read(ctx, ids, speaker, noise, pace)?;
-        let sound = model.speak(ctx, &prior, prior_noise.0, prior_noise.1)?;
+        let (values, scale) = prior_noise;
+        let sound = model.speak(ctx, &prior, (!values.is_empty()).then(|| values.iter().copied()), scale)?;
         Ok((prior, sound))
     })
     .unwrap()
@@ -154,7 +155,7 @@ fn pieces_of_sound_equal_the_whole() {
     for case in Case::all() {
         let (flow, hop) = (case.voice.config.flow_size, case.voice.model.decoder.hop());
         let frames = 48_000 / hop;
-        let latents = Act::new(noise(1, 0, frames * flow, 1.0), (1, frames, flow)).unwrap();
+        let latents = Act::new(noise(1, 0).take(frames * flow).collect(), (1, frames, flow)).unwrap();
         let decoder = &case.voice.model.decoder;
         let (whole, pieces) = nn::run(&Job::new(), cpu(), |ctx| {
             Ok((decoder.pieces(ctx, &latents, None, frames)?, decoder.pieces(ctx, &latents, None, 8)?))
