@@ -10,6 +10,14 @@ use crate::resample::Resampler;
 /// Sample rates accepted everywhere, in Hz.
 pub const RATES: std::ops::RangeInclusive<u32> = 1_000..=384_000;
 
+/// Whether a rate that a caller gave is in [`RATES`].
+pub(crate) fn check_rate(rate: u32) -> Result<()> {
+    match RATES.contains(&rate) {
+        true => Ok(()),
+        false => Err(Error::argument(format!("sample rate {rate} Hz is outside {}..={} Hz", RATES.start(), RATES.end()))),
+    }
+}
+
 /// A span of time, `start <= end`, measured from the beginning of the input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Span {
@@ -85,9 +93,7 @@ impl Audio {
     pub fn shared(samples: impl AsRef<[f32]> + Send + Sync + 'static, rate: u32) -> Result<Self> {
         let owner = samples;
         let samples = owner.as_ref();
-        if !RATES.contains(&rate) {
-            return Err(Error::argument(format!("sample rate {rate} Hz is outside {}..={} Hz", RATES.start(), RATES.end())));
-        }
+        check_rate(rate)?;
         if let Some(at) = samples.iter().position(|s| !s.is_finite()) {
             return Err(Error::argument(format!("sample {at} is {}: samples must be finite", samples[at])));
         }
@@ -141,14 +147,13 @@ impl Audio {
         self.resample_while(rate, || Ok(()))
     }
 
-    /// [`Audio::resample`], given up with the error of `check`, which is asked every few milliseconds of work at the most.
+    /// [`Audio::resample`], given up with the error of `check`, which is asked before each chunk, milliseconds of work at
+    /// the most.
     pub(crate) fn resample_while(&self, rate: u32, check: impl Fn() -> Result<()>) -> Result<Self> {
         if rate == self.rate {
             return Ok(self.clone());
         }
-        if !RATES.contains(&rate) {
-            return Err(Error::argument(format!("sample rate {rate} Hz is outside {}..={} Hz", RATES.start(), RATES.end())));
-        }
+        check_rate(rate)?;
         let want = resampled_len(self.len() as u64, self.rate, rate);
         let mut out = Vec::with_capacity(want as usize);
         if want > 0 {

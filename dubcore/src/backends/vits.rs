@@ -164,7 +164,7 @@ impl Model {
         Ok(Prior { stats, durations, speaker })
     }
 
-    /// Speaks what was read. `noise`, times `scale`, gives `[frames, flow channels]`.
+    /// Speaks what was read, with `noise` `[frames, flow channels]` times `scale`, or with none.
     fn speak(&self, ctx: &Ctx<'_>, prior: &Prior, noise: Option<impl Iterator<Item = f32>>, scale: f32) -> Result<Vec<f32>> {
         ctx.check()?;
         let sample = sample_prior(&prior.stats, &prior.durations, noise, scale)?;

@@ -1,8 +1,8 @@
 //! [`MonoStream`]: mono at the wanted rate, in bounded memory.
 
 use super::{Input, Limits, Reader};
-use crate::audio::{RATES, resampled_len};
-use crate::error::{Error, Result};
+use crate::audio::{check_rate, resampled_len};
+use crate::error::Result;
 use crate::resample::Resampler;
 
 /// Reads media as mono (mixed as [the module](super) says) at a rate of choice, in bounded memory.
@@ -21,11 +21,9 @@ impl MonoStream {
     /// Opens the media, to be read at `rate` Hz.
     ///
     /// # Errors
-    /// Those of [`Reader::open`]; `InvalidArgument` for a rate outside [`RATES`].
+    /// Those of [`Reader::open`]; `InvalidArgument` for a rate outside [`RATES`](crate::RATES).
     pub fn open(input: &Input, limits: &Limits, rate: u32) -> Result<Self> {
-        if !RATES.contains(&rate) {
-            return Err(Error::argument(format!("sample rate {rate} Hz is outside {}..={} Hz", RATES.start(), RATES.end())));
-        }
+        check_rate(rate)?;
         let reader = Reader::open(input, limits)?;
         let resampler = (reader.rate() != rate).then(|| Resampler::new(reader.rate(), rate)).transpose()?;
         Ok(Self { reader, rate, resampler, block: Vec::new(), mono: Vec::new(), ended: false })
@@ -49,7 +47,6 @@ impl MonoStream {
             if self.ended {
                 let want = resampled_len(self.reader.frames(), self.reader.rate(), self.rate);
                 resampler.push(&self.mono, want, out)?;
-                self.mono.clear();
                 resampler.finish(want, out)?;
             }
         }

@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Cursor, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::audio::{Audio, RATES};
+use crate::audio::{Audio, check_rate};
 use crate::error::{Error, ErrorKind, Result};
 use crate::part::Part;
 use crate::sync::Mutex;
@@ -114,7 +114,7 @@ impl WavWriter<WavFile> {
     /// Begins the file that will be at `path`. Its folder must exist; a file of that name stays until the end.
     ///
     /// # Errors
-    /// `InvalidArgument` for a rate outside [`RATES`] or no channels; `Io` with the path.
+    /// `InvalidArgument` for a rate outside [`RATES`](crate::RATES) or no channels; `Io` with the path.
     pub fn create(path: impl AsRef<Path>, channels: usize, rate: u32, format: WavFormat) -> Result<Self> {
         let path = path.as_ref();
         let name = path.display().to_string();
@@ -146,7 +146,7 @@ impl WavWriter<Cursor<Vec<u8>>> {
     /// Begins a file in memory.
     ///
     /// # Errors
-    /// `InvalidArgument` for a rate outside [`RATES`] or no channels.
+    /// `InvalidArgument` for a rate outside [`RATES`](crate::RATES) or no channels.
     pub fn in_memory(channels: usize, rate: u32, format: WavFormat) -> Result<Self> {
         let spec = spec(channels, rate, format)?;
         Self::build(Target::Memory(Cursor::default()), spec, format, "the memory file".into(), Cursor::default())
@@ -230,9 +230,7 @@ pub fn write_wav(path: impl AsRef<Path>, audio: &Audio, format: WavFormat) -> Re
 }
 
 fn spec(channels: usize, rate: u32, format: WavFormat) -> Result<hound::WavSpec> {
-    if !RATES.contains(&rate) {
-        return Err(Error::argument(format!("sample rate {rate} Hz is outside {}..={} Hz", RATES.start(), RATES.end())));
-    }
+    check_rate(rate)?;
     let sample_format = match format {
         WavFormat::I16 => hound::SampleFormat::Int,
         WavFormat::F32 => hound::SampleFormat::Float,

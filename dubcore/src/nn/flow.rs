@@ -43,10 +43,10 @@ impl ResidualCoupling {
     }
 
     /// The latents of a sample of the prior, `[1, frames, channels]`, in the voice of `speaker` `[1, 1, n]`.
-    pub(crate) fn reverse<N: Iterator<Item = f32>>(
+    pub(crate) fn reverse(
         &self,
         ctx: &Ctx<'_>,
-        prior: Sample<'_, N>,
+        prior: Sample<'_, impl Iterator<Item = f32>>,
         speaker: Option<&Act>,
     ) -> Result<Act> {
         let (c, half) = (self.channels, self.channels / 2);
@@ -83,7 +83,8 @@ pub(crate) struct Sample<'a, N> {
 }
 
 /// Draws from the prior: `stats` `[1, tokens, 2 channels]` holds each token's mean and log deviation, which stand for as
-/// many frames as `durations` says; `noise` gives `[frames, channels]` in that order, and may go on.
+/// many frames as `durations` says; `noise` gives `[frames, channels]` in that order, and may go on; without it the means
+/// are taken.
 ///
 /// A text without any frame gets one of zero mean and unit deviation, as in the reference.
 pub(crate) fn sample_prior<'a, N>(stats: &'a Act, durations: &'a [usize], noise: Option<N>, scale: f32) -> Result<Sample<'a, N>> {
